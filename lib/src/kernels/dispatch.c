@@ -1,0 +1,62 @@
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+/* The families of one instruction set. A new family gets a line here and in kernels.h. */
+#define TL_KERNELS_OF(isa_)                                                                        \
+    {                                                                                              \
+        .isa = #isa_,                                                                              \
+    }
+
+static const tl_kernels kernels_baseline = TL_KERNELS_OF(baseline);
+
+#if defined(__x86_64__)
+static const tl_kernels kernels_avx2 = TL_KERNELS_OF(avx2);
+static const tl_kernels kernels_avx512 = TL_KERNELS_OF(avx512);
+
+static bool cpu_has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool cpu_has_avx512(void) {
+#ifdef TL_EMULATE_AVX512
+    return cpu_has_avx2();
+#else
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+#endif
+}
+#endif
+
+const tl_kernels *tl_kernels_select(const char *isa, const char **reason) {
+    const bool best = isa == NULL || isa[0] == '\0' || strcmp(isa, "auto") == 0;
+    *reason = "";
+#if defined(__x86_64__)
+#ifdef TL_EMULATE_AVX512
+    /* emulation is for tests: it must be asked for by name */
+    const bool prefer_avx512 = false;
+#else
+    const bool prefer_avx512 = true;
+#endif
+    if (best) {
+        if (prefer_avx512 && cpu_has_avx512()) {
+            return &kernels_avx512;
+        }
+        return cpu_has_avx2() ? &kernels_avx2 : &kernels_baseline;
+    }
+    if (strcmp(isa, "avx512") == 0) {
+        *reason = "this CPU lacks AVX-512 (F, DQ, BW, VL)";
+        return cpu_has_avx512() ? &kernels_avx512 : NULL;
+    }
+    if (strcmp(isa, "avx2") == 0) {
+        *reason = "this CPU lacks AVX2 or FMA";
+        return cpu_has_avx2() ? &kernels_avx2 : NULL;
+    }
+#endif
+    if (best || strcmp(isa, "baseline") == 0) {
+        return &kernels_baseline;
+    }
+    *reason = "expected one of: auto, baseline, avx2, avx512";
+    return NULL;
+}

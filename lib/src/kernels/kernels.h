@@ -1,0 +1,49 @@
+/* kernels.h - how operations reach the kernels.
+ *
+ * A kernel knows pointers and sizes only. Each family (k_gemm.h, k_conv.h, ...) declares a struct
+ * of function pointers, and k_<family>.c defines one constant instance of it per instruction set:
+ * the file is compiled once for each, with TL_ISA set to baseline, avx2 or avx512. All functions
+ * in it are static, so nothing clashes. `tl_kernels` gathers the families of one instruction set;
+ * a context picks one at run time by CPU feature, or by TL_ISA in the environment.
+ *
+ * Rules all kernels keep:
+ *  - results are the same bits for every number of threads: work is cut by the problem's shape,
+ *    partial sums are added in a fixed order;
+ *  - scratch is asked for by a `..._scratch_bytes` function and passed in, never allocated inside;
+ *    it is aligned to TL_ALIGNMENT and its content is undefined;
+ *  - `threads` is the most OpenMP threads a kernel may use; for little work it uses fewer;
+ *  - pointers need no alignment beyond that of tl_real, unless a kernel says so.
+ */
+#ifndef TL_KERNELS_H
+#define TL_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tapeline/real.h>
+
+#define TL_ALIGNMENT 64
+
+#define TL_CONCAT_(a, b) a##_##b
+#define TL_CONCAT(a, b) TL_CONCAT_(a, b)
+/* The name of this instruction set's instance: TL_PER_ISA(tl_gemm_kernels) -> tl_gemm_kernels_avx2 */
+#define TL_PER_ISA(name) TL_CONCAT(name, TL_ISA)
+
+/* Declares the instances of one family. */
+#define TL_DECLARE_KERNELS(type)                                                                   \
+    extern const struct type type##_baseline, type##_avx2, type##_avx512
+
+/* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
+#define TL_PARALLEL_MINIMUM 60000
+
+typedef struct tl_kernels {
+    const char *isa; /* "baseline", "avx2" or "avx512" */
+    /* one pointer a family, in alphabetical order; dispatch.c fills them in */
+} tl_kernels;
+
+/* The kernels for `isa`, or for the best instruction set of this CPU if it is NULL or "auto".
+ * NULL if the name is unknown or the CPU lacks it; `*reason` then says why. */
+const tl_kernels *tl_kernels_select(const char *isa, const char **reason);
+
+#endif
