@@ -66,8 +66,10 @@ TL_INLINE void tl_v_store(tl_real *p, tl_v v) {
     *(tl_v_unaligned *)p = v;
 }
 
+/* x in every lane. (x - 0 is x for every x, -0 included, so that compilers drop the subtraction and
+ * keep a broadcast; 0 + x is not, and costs an addition each time.) */
 TL_INLINE tl_v tl_v_set(tl_real x) {
-    return (tl_v){0} + x;
+    return x - (tl_v){0};
 }
 
 TL_INLINE tl_v tl_v_zero(void) {
