@@ -7,7 +7,7 @@
 
 #include <tapeline/error.h>
 
-#define TL_PRINTF(format, arguments) __attribute__((format(printf, format, arguments)))
+#define TL_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 
 /* Fills `error` (NULL is fine) and returns `status`: `return tl_fail(error, TL_ERROR_IO, ...)`. */
 tl_status tl_fail(tl_error *error, tl_status status, const char *format, ...) TL_PRINTF(3, 4);

@@ -27,19 +27,22 @@
 
 #define TL_CONCAT_(a, b) a##_##b
 #define TL_CONCAT(a, b) TL_CONCAT_(a, b)
-/* The name of this instruction set's instance: TL_PER_ISA(tl_gemm_kernels) -> tl_gemm_kernels_avx2 */
+/* The name of this instruction set's instance: TL_PER_ISA(tl_gemm_kernels) -> tl_gemm_kernels_avx2
+ */
 #define TL_PER_ISA(name) TL_CONCAT(name, TL_ISA)
 
 /* Declares the instances of one family. */
-#define TL_DECLARE_KERNELS(type)                                                                   \
-    extern const struct type type##_baseline, type##_avx2, type##_avx512
+#define TL_DECLARE_KERNELS(type) extern const type type##_baseline, type##_avx2, type##_avx512
 
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 
+#include "kernels/k_vector.h"
+
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
+    const tl_vector_kernels *vector;
 } tl_kernels;
 
 /* The kernels for `isa`, or for the best instruction set of this CPU if it is NULL or "auto".

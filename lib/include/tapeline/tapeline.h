@@ -1,0 +1,13 @@
+/* tapeline.h - everything. */
+#ifndef TL_TAPELINE_H
+#define TL_TAPELINE_H
+
+#include <tapeline/context.h>
+#include <tapeline/error.h>
+#include <tapeline/initialize.h>
+#include <tapeline/parameters.h>
+#include <tapeline/random.h>
+#include <tapeline/tape.h>
+#include <tapeline/tensor.h>
+
+#endif

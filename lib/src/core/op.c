@@ -1,0 +1,464 @@
+#include "core/op.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
+                 unsigned optional) {
+    *op = (tl_op){.tape = tape};
+    if (tape == NULL || tape->error.status != TL_OK) {
+        return false;
+    }
+    bool wants = false;
+    for (int i = 0; i < count; i++) {
+        const tl_tensor *input = inputs[i];
+        if (input == NULL) {
+            if ((optional >> i & 1u) != 0) {
+                continue;
+            }
+            (void)tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT, "%s: input %d is NULL", name, i);
+            return false;
+        }
+        if (input->tape != NULL && input->tape != tape) {
+            (void)tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT,
+                               "%s: input %d belongs to another tape", name, i);
+            return false;
+        }
+        if (input->storage == NULL) {
+            (void)tl_tape_fail(tape, TL_ERROR_STATE, "%s: input %d was released before", name, i);
+            return false;
+        }
+        wants = wants || input->requires_grad;
+    }
+    if (tape->backward_done && tape->recording) {
+        (void)tl_tape_fail(tape, TL_ERROR_STATE,
+                           "%s: the backward pass has run; reset the tape before the next step",
+                           name);
+        return false;
+    }
+    const size_t slots = (size_t)count;
+    tl_node *node = tl_tape_arena(tape, sizeof *node);
+    tl_tensor **copied = tl_tape_arena(tape, slots * sizeof *copied + 1);
+    tl_storage **saved = tl_tape_arena(tape, slots * sizeof *saved + 1);
+    if (node == NULL || copied == NULL || saved == NULL) {
+        (void)tl_tape_fail_memory(tape, name, sizeof *node);
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        copied[i] = inputs[i];
+    }
+    node->tape = tape;
+    node->operation = name;
+    node->input_count = count;
+    node->inputs = copied;
+    node->saved_inputs = saved;
+    op->node = node;
+    op->recorded = tape->recording && wants;
+    return true;
+}
+
+static void memory_release(tl_tape *tape, tl_node_memory **list) {
+    for (tl_node_memory *m = *list; m != NULL; m = m->next) {
+        tl_pool_release(tape->pool, m->memory);
+    }
+    *list = NULL;
+}
+
+static void *memory_add(tl_node *node, tl_node_memory **list, size_t bytes) {
+    tl_tape *tape = node->tape;
+    if (tape->error.status != TL_OK) {
+        return NULL;
+    }
+    tl_node_memory *m = tl_tape_arena(tape, sizeof *m);
+    void *memory = m != NULL ? tl_pool_allocate(tape->pool, bytes) : NULL;
+    if (memory == NULL) {
+        (void)tl_tape_fail_memory(tape, node->operation, bytes);
+        return NULL;
+    }
+    *m = (tl_node_memory){.memory = memory, .bytes = bytes, .next = *list};
+    *list = m;
+    return memory;
+}
+
+/* Gives back all that an operation took when it does not make it onto the tape. */
+static void node_discard(tl_node *node) {
+    tl_tape *tape = node->tape;
+    memory_release(tape, &node->scratch);
+    memory_release(tape, &node->kept);
+    for (int i = 0; i < node->input_count; i++) {
+        tl_storage_drop(tape, node->saved_inputs[i]);
+        node->saved_inputs[i] = NULL;
+    }
+    tl_storage_drop(tape, node->saved_output);
+    node->saved_output = NULL;
+}
+
+tl_tensor *tl_op_fail(tl_op *op, tl_status status, const char *format, ...) {
+    char message[TL_ERROR_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    (void)tl_tape_fail(op->tape, status, "%s: %s", op->node->operation, message);
+    (void)tl_op_finish(op, NULL);
+    return NULL;
+}
+
+tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape) {
+    tl_tape *tape = op->tape;
+    tl_tensor *output = tl_tape_new_tensor(tape, op->node->operation, rank, shape);
+    if (output == NULL) {
+        (void)tl_op_finish(op, NULL);
+        return NULL;
+    }
+    const size_t bytes = (size_t)output->size * sizeof(tl_real);
+    tl_real *data = tl_pool_allocate(tape->pool, bytes);
+    if (data == NULL) {
+        (void)tl_tape_fail_memory(tape, op->node->operation, bytes);
+        (void)tl_op_finish(op, NULL);
+        return NULL;
+    }
+    output->own_storage = (tl_storage){.data = data, .bytes = bytes, .references = 1};
+    output->storage = &output->own_storage;
+    output->requires_grad = op->recorded;
+    op->node->output = output;
+    return output;
+}
+
+tl_tensor *tl_op_output_view(tl_op *op, int index, int rank, const int64_t *shape) {
+    tl_tensor *output = tl_tape_new_tensor(op->tape, op->node->operation, rank, shape);
+    if (output == NULL) {
+        (void)tl_op_finish(op, NULL);
+        return NULL;
+    }
+    output->storage = op->node->inputs[index]->storage;
+    output->storage->references++;
+    output->requires_grad = op->recorded;
+    op->node->output = output;
+    return output;
+}
+
+void *tl_op_scratch(tl_op *op, size_t bytes) {
+    void *memory = memory_add(op->node, &op->node->scratch, bytes);
+    if (memory == NULL) {
+        (void)tl_op_finish(op, NULL);
+    }
+    return memory;
+}
+
+void *tl_op_keep(tl_op *op, size_t bytes) {
+    void *memory = memory_add(op->node, &op->node->kept, bytes);
+    if (memory == NULL) {
+        (void)tl_op_finish(op, NULL);
+    }
+    return memory;
+}
+
+void *tl_op_state(tl_op *op, size_t bytes) {
+    void *state = tl_tape_arena(op->tape, bytes);
+    if (state == NULL) {
+        (void)tl_tape_fail_memory(op->tape, op->node->operation, bytes);
+        (void)tl_op_finish(op, NULL);
+    }
+    op->node->state = state;
+    return state;
+}
+
+void tl_op_save_input(tl_op *op, int index) {
+    if (op->recorded && op->node->saved_inputs[index] == NULL) {
+        op->node->saved_inputs[index] = op->node->inputs[index]->storage;
+        op->node->saved_inputs[index]->references++;
+    }
+}
+
+void tl_op_save_output(tl_op *op) {
+    if (op->recorded && op->node->saved_output == NULL) {
+        op->node->saved_output = op->node->output->storage;
+        op->node->saved_output->references++;
+    }
+}
+
+void tl_op_set_flops(tl_op *op, double forward, double backward) {
+    tl_cost *cost = &op->node->cost;
+    cost->forward_flops = forward;
+    cost->backward_flops = backward;
+    if (!op->node->executed_set) {
+        cost->forward_flops_executed = forward;
+        cost->backward_flops_executed = backward;
+    }
+}
+
+void tl_op_set_flops_executed(tl_op *op, double forward, double backward) {
+    op->node->executed_set = true;
+    op->node->cost.forward_flops_executed = forward;
+    op->node->cost.backward_flops_executed = backward;
+}
+
+static void count_saved(tl_storage *storage, uint64_t *bytes) {
+    if (storage != NULL && !storage->saved) {
+        storage->saved = true;
+        *bytes += storage->bytes;
+    }
+}
+
+/* Bytes this node keeps for backward, beyond what other nodes keep already. Parameters, which live
+ * anyway, do not count. */
+static uint64_t saved_bytes(const tl_node *node) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < node->input_count; i++) {
+        if (node->saved_inputs[i] != NULL && node->inputs[i]->tape != NULL) {
+            count_saved(node->saved_inputs[i], &bytes);
+        }
+    }
+    count_saved(node->saved_output, &bytes);
+    for (const tl_node_memory *m = node->kept; m != NULL; m = m->next) {
+        bytes += m->bytes;
+    }
+    return bytes;
+}
+
+static void count_cost(tl_tape *tape, const tl_node *node) {
+    tl_cost_entry *entry = NULL;
+    for (int i = 0; i < tape->cost_count && entry == NULL; i++) {
+        if (strcmp(tape->cost_entries[i].operation, node->operation) == 0) {
+            entry = &tape->cost_entries[i];
+        }
+    }
+    if (entry == NULL) {
+        if (tape->cost_count == tape->cost_capacity) {
+            const int capacity = tape->cost_capacity == 0 ? 32 : 2 * tape->cost_capacity;
+            tl_cost_entry *grown = tl_memory_reallocate(tape->context, tape->cost_entries,
+                                                        (size_t)tape->cost_capacity * sizeof *grown,
+                                                        (size_t)capacity * sizeof *grown);
+            if (grown == NULL) {
+                (void)tl_tape_fail_memory(tape, "cost report", sizeof *grown);
+                return;
+            }
+            tape->cost_entries = grown;
+            tape->cost_capacity = capacity;
+        }
+        entry = &tape->cost_entries[tape->cost_count++];
+        *entry = (tl_cost_entry){.operation = node->operation};
+    }
+    entry->calls++;
+    entry->cost.forward_flops += node->cost.forward_flops;
+    entry->cost.backward_flops += node->cost.backward_flops;
+    entry->cost.forward_flops_executed += node->cost.forward_flops_executed;
+    entry->cost.backward_flops_executed += node->cost.backward_flops_executed;
+    entry->cost.saved_bytes += node->cost.saved_bytes;
+}
+
+static bool all_finite(const tl_node *node, const tl_real *values, int64_t count) {
+    return TL_NODE_KERNELS(node)->vector->is_finite(TL_NODE_THREADS(node), count, values);
+}
+
+tl_tensor *tl_op_finish(tl_op *op, tl_backward_function backward) {
+    tl_tape *tape = op->tape;
+    tl_node *node = op->node;
+    tl_tensor *output = node->output;
+    memory_release(tape, &node->scratch);
+    if (tape->error.status == TL_OK && tape->check_finite &&
+        !all_finite(node, output->storage->data, output->size)) {
+        (void)tl_tape_fail(tape, TL_ERROR_NOT_FINITE, "%s: the result has a NaN or an infinity",
+                           node->operation);
+    }
+    if (tape->error.status != TL_OK) {
+        node_discard(node);
+        return NULL;
+    }
+    if (op->recorded) {
+        node->cost.saved_bytes = saved_bytes(node);
+        node->backward = backward;
+        node->previous = tape->last_node;
+        tape->last_node = node;
+    } else {
+        node_discard(node);
+        node->cost.backward_flops = 0.0;
+        node->cost.backward_flops_executed = 0.0;
+    }
+    count_cost(tape, node);
+    return tape->error.status == TL_OK ? output : NULL;
+}
+
+bool tl_op_wants(const tl_op *op, int index) {
+    return tl_node_wants(op->node, index);
+}
+
+bool tl_node_wants(const tl_node *node, int index) {
+    return node->inputs[index] != NULL && node->inputs[index]->requires_grad;
+}
+
+const tl_real *tl_node_input(const tl_node *node, int index) {
+    return node->saved_inputs[index]->data;
+}
+
+const tl_real *tl_node_output(const tl_node *node) {
+    return node->saved_output->data;
+}
+
+const tl_real *tl_node_output_grad(const tl_node *node) {
+    return node->output->grad;
+}
+
+/* Makes sure that a tensor has a gradient buffer. */
+static bool ensure_grad(tl_node *node, tl_tensor *tensor) {
+    if (tensor->grad != NULL) {
+        return true;
+    }
+    tl_tape *tape = node->tape;
+    const size_t bytes = (size_t)tensor->size * sizeof(tl_real);
+    tensor->grad = tensor->tape == NULL ? tl_memory_allocate(tensor->context, bytes)
+                                        : tl_pool_allocate(tape->pool, bytes);
+    if (tensor->grad == NULL) {
+        (void)tl_tape_fail_memory(tape, node->operation, bytes);
+        return false;
+    }
+    return true;
+}
+
+tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate) {
+    if (!tl_node_wants(node, index) || node->tape->error.status != TL_OK) {
+        return NULL;
+    }
+    tl_tensor *input = node->inputs[index];
+    if (!ensure_grad(node, input)) {
+        return NULL;
+    }
+    *accumulate = input->has_grad;
+    input->has_grad = true;
+    return input->grad;
+}
+
+tl_real *tl_node_grad_zeroed(tl_node *node, int index) {
+    bool accumulate = true;
+    tl_real *grad = tl_node_grad(node, index, &accumulate);
+    if (grad != NULL && !accumulate) {
+        memset(grad, 0, (size_t)node->inputs[index]->size * sizeof(tl_real));
+    }
+    return grad;
+}
+
+void tl_node_pass_grad(tl_node *node, int index) {
+    if (!tl_node_wants(node, index) || node->tape->error.status != TL_OK) {
+        return;
+    }
+    tl_tensor *input = node->inputs[index];
+    tl_tensor *output = node->output;
+    if (input->tape != NULL && input->grad == NULL && !output->keeps_grad && !node->grad_passed) {
+        node->grad_passed = true;
+        input->grad = output->grad;
+        input->has_grad = true;
+        return;
+    }
+    bool accumulate;
+    tl_real *grad = tl_node_grad(node, index, &accumulate);
+    if (grad == NULL) {
+        return;
+    }
+    const tl_real *from = output->grad;
+    if (grad == from) {
+        /* both inputs are the same tensor, which already owns the buffer: twice the gradient */
+        for (int64_t i = 0; i < input->size; i++) {
+            grad[i] += from[i];
+        }
+    } else if (accumulate) {
+        TL_NODE_KERNELS(node)->vector->add(TL_NODE_THREADS(node), input->size, from, grad);
+    } else {
+        memcpy(grad, from, (size_t)input->size * sizeof(tl_real));
+    }
+}
+
+void *tl_node_scratch(tl_node *node, size_t bytes) {
+    return memory_add(node, &node->scratch, bytes);
+}
+
+/* ------------------------------------------------------------------ the backward pass */
+
+static void backward_release(tl_node *node) {
+    tl_tape *tape = node->tape;
+    tl_tensor *output = node->output;
+    node_discard(node);
+    if (node->grad_passed) {
+        output->grad = NULL;
+        output->has_grad = false;
+    } else if (!output->keeps_grad) {
+        tl_pool_release(tape->pool, output->grad);
+        output->grad = NULL;
+        output->has_grad = false;
+    }
+}
+
+static void check_gradients(const tl_node *node) {
+    for (int i = 0; i < node->input_count; i++) {
+        const tl_tensor *input = node->inputs[i];
+        if (tl_node_wants(node, i) && input->has_grad &&
+            !all_finite(node, input->grad, input->size)) {
+            (void)tl_tape_fail(node->tape, TL_ERROR_NOT_FINITE,
+                               "%s: the gradient of input %d has a NaN or an infinity",
+                               node->operation, i);
+        }
+    }
+}
+
+static tl_status start_gradient(tl_tape *tape, tl_tensor *output, const tl_real *cotangent) {
+    if (output == NULL) {
+        return tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT, "backward: the result is NULL");
+    }
+    if (output->tape != tape) {
+        return tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT,
+                            "backward: the result is not of this tape");
+    }
+    if (!output->requires_grad) {
+        return tl_tape_fail(tape, TL_ERROR_STATE,
+                            "backward: nothing that the result depends on wants a gradient (or the "
+                            "tape was not recording)");
+    }
+    const size_t bytes = (size_t)output->size * sizeof(tl_real);
+    if (output->grad == NULL) {
+        output->grad = tl_pool_allocate(tape->pool, bytes);
+        if (output->grad == NULL) {
+            return tl_tape_fail_memory(tape, "backward", bytes);
+        }
+    }
+    for (int64_t i = 0; i < output->size; i++) {
+        const tl_real g = cotangent != NULL ? cotangent[i] : 1;
+        output->grad[i] = output->has_grad ? output->grad[i] + g : g;
+    }
+    output->has_grad = true;
+    return TL_OK;
+}
+
+tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
+                           const tl_real *const *cotangents) {
+    TL_TRY(tape->error.status);
+    if (tape->backward_done) {
+        return tl_tape_fail(tape, TL_ERROR_STATE,
+                            "backward: has run already; reset the tape before the next step");
+    }
+    for (int i = 0; i < count; i++) {
+        TL_TRY(start_gradient(tape, outputs[i], cotangents != NULL ? cotangents[i] : NULL));
+    }
+    tape->backward_done = true;
+    for (tl_node *node = tape->last_node; node != NULL; node = node->previous) {
+        if (node->output->has_grad && tape->error.status == TL_OK) {
+            node->backward(node);
+            if (tape->check_finite && tape->error.status == TL_OK) {
+                check_gradients(node);
+            }
+        }
+        backward_release(node);
+    }
+    tape->last_node = NULL;
+    return tape->error.status;
+}
+
+tl_status tl_backward(tl_tape *tape, tl_tensor *loss) {
+    TL_TRY(tape->error.status);
+    if (loss != NULL && loss->size != 1) {
+        char text[TL_SHAPE_TEXT_SIZE];
+        return tl_tape_fail(tape, TL_ERROR_SHAPE,
+                            "backward: the loss must have one element, found %s",
+                            tl_shape_text(loss->rank, loss->shape, text));
+    }
+    return tl_backward_from(tape, 1, &loss, NULL);
+}

@@ -1,0 +1,99 @@
+/* op.h - what an operation is written with.
+ *
+ *   tl_tensor *tl_relu(tl_tape *tape, tl_tensor *x) {
+ *       tl_op op;
+ *       if (!tl_op_begin(&op, tape, "relu", 1, (tl_tensor *[]){x}, 0)) {
+ *           return NULL;                                  // NULL input or an earlier error
+ *       }
+ *       tl_tensor *y = tl_op_output(&op, x->rank, x->shape);
+ *       if (y == NULL) {
+ *           return NULL;                                  // out of memory: already on the tape
+ *       }
+ *       ... compute y->storage->data ...
+ *       tl_op_set_flops(&op, (double)x->size, (double)x->size);
+ *       tl_op_save_output(&op);                           // backward reads y
+ *       return tl_op_finish(&op, relu_backward);
+ *   }
+ *
+ *   static void relu_backward(tl_node *node) {
+ *       bool accumulate;
+ *       tl_real *dx = tl_node_grad(node, 0, &accumulate); // NULL: not wanted, or out of memory
+ *       if (dx != NULL) { ... tl_node_output_grad(node), tl_node_output(node) ... }
+ *   }
+ *
+ * Everything an operation allocates this way is given back for it, also when it fails: it just
+ * returns NULL after an error. Do not use a tl_op after tl_op_finish, tl_op_fail or a NULL.
+ */
+#ifndef TL_OP_H
+#define TL_OP_H
+
+#include "core/tape_internal.h"
+
+typedef struct tl_op {
+    tl_tape *tape;
+    tl_node *node;
+    bool recorded; /* a gradient will be wanted: keep what backward needs */
+} tl_op;
+
+/* Starts operation `name` (a string literal). Bit i of `optional` says that inputs[i] may be NULL.
+ * False if the tape has an error, an input is missing, was released or is another tape's. */
+bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
+                 unsigned optional);
+
+/* Records an error, prefixed with the operation's name, and returns NULL. */
+tl_tensor *tl_op_fail(tl_op *op, tl_status status, const char *format, ...) TL_PRINTF(3, 4);
+
+/* The result; NULL (with the error recorded) if memory fails or an extent is below 1. */
+tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape);
+/* A result that shares the values of inputs[index] (reshape). */
+tl_tensor *tl_op_output_view(tl_op *op, int index, int rank, const int64_t *shape);
+
+/* Memory until tl_op_finish. NULL with the error recorded; 0 bytes give a valid pointer. */
+void *tl_op_scratch(tl_op *op, size_t bytes);
+/* Memory until the node's backward function has run (until tl_op_finish if nothing is recorded). */
+void *tl_op_keep(tl_op *op, size_t bytes);
+/* A zeroed struct for the backward function to find in node->state (sizes, config, pointers). */
+void *tl_op_state(tl_op *op, size_t bytes);
+
+/* Keeps values for backward. Nothing happens if nothing is recorded. */
+void tl_op_save_input(tl_op *op, int index);
+void tl_op_save_output(tl_op *op);
+
+/* FLOPs of the algorithm; `executed` is the same unless set apart. */
+void tl_op_set_flops(tl_op *op, double forward, double backward);
+void tl_op_set_flops_executed(tl_op *op, double forward, double backward);
+
+/* Ends the operation: puts it on the tape and returns its result (NULL if an error occurred). */
+tl_tensor *tl_op_finish(tl_op *op, tl_backward_function backward);
+
+/* True if inputs[index] is there and wants a gradient. */
+bool tl_op_wants(const tl_op *op, int index);
+
+/* ---- in backward functions */
+
+/* True if inputs[index] is there and wants a gradient. */
+bool tl_node_wants(const tl_node *node, int index);
+/* Saved values. */
+const tl_real *tl_node_input(const tl_node *node, int index);
+const tl_real *tl_node_output(const tl_node *node);
+/* The gradient that flows in. */
+const tl_real *tl_node_output_grad(const tl_node *node);
+
+/* Where to put the gradient of inputs[index]: to be added to if *accumulate, else to be written in
+ * full. NULL if it is not wanted, or memory failed (the error is then recorded: just return). */
+tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate);
+/* The same with zeros put in first, for code that only adds. */
+tl_real *tl_node_grad_zeroed(tl_node *node, int index);
+/* For an operation whose gradient is that of its result (add, reshape): hands the buffer over, or
+ * adds it. At most the first call for a node can hand over; sizes must be equal. */
+void tl_node_pass_grad(tl_node *node, int index);
+
+/* Memory until the backward function returns; NULL with the error recorded. */
+void *tl_node_scratch(tl_node *node, size_t bytes);
+
+#define TL_OP_KERNELS(op) ((op)->tape->context->kernels)
+#define TL_OP_THREADS(op) ((op)->tape->context->threads)
+#define TL_NODE_KERNELS(node) ((node)->tape->context->kernels)
+#define TL_NODE_THREADS(node) ((node)->tape->context->threads)
+
+#endif

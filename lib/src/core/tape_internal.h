@@ -1,0 +1,82 @@
+/* tape_internal.h - the fields of a tape and its nodes. Operations use op.h. */
+#ifndef TL_TAPE_INTERNAL_H
+#define TL_TAPE_INTERNAL_H
+
+#include "core/pool.h"
+#include "core/tensor_internal.h"
+
+typedef struct tl_node tl_node;
+
+typedef void (*tl_backward_function)(tl_node *node);
+
+/* A piece of pool memory that goes with a node. */
+typedef struct tl_node_memory {
+    void *memory;
+    size_t bytes;
+    struct tl_node_memory *next;
+} tl_node_memory;
+
+struct tl_node {
+    tl_tape *tape;
+    const char *operation;
+    tl_backward_function backward;
+    void *state;
+    int input_count;
+    tl_tensor **inputs;
+    tl_storage **saved_inputs; /* NULL where backward does not read the input */
+    tl_storage *saved_output;
+    tl_tensor *output;
+    tl_node_memory *kept;    /* until backward has run */
+    tl_node_memory *scratch; /* until the current call ends */
+    tl_cost cost;
+    bool executed_set;
+    bool grad_passed;  /* the output's gradient buffer was handed to an input */
+    tl_node *previous; /* on the tape */
+};
+
+/* Small things that live until the reset: nodes, tensors, states. */
+typedef struct tl_arena_chunk {
+    struct tl_arena_chunk *next;
+    size_t capacity;
+    size_t used;
+} tl_arena_chunk;
+
+struct tl_tape {
+    tl_context *context;
+    bool owns_context;
+    bool recording;
+    bool training;
+    bool check_finite;
+    bool backward_done;
+    uint64_t random_seed;
+    uint64_t random_position;
+    tl_error error;
+    tl_pool *pool;
+    tl_arena_chunk *arena;         /* first chunk */
+    tl_arena_chunk *arena_current; /* chunk that is being filled */
+    tl_tensor **tensors;           /* all tensors of the step */
+    size_t tensor_count;
+    size_t tensor_capacity;
+    tl_node *last_node;
+    tl_cost_entry *cost_entries;
+    int cost_count;
+    int cost_capacity;
+};
+
+/* The tape's first error wins. Returns `status`. */
+tl_status tl_tape_fail(tl_tape *tape, tl_status status, const char *format, ...) TL_PRINTF(3, 4);
+tl_status tl_tape_fail_memory(tl_tape *tape, const char *what, size_t bytes);
+
+/* Memory until the reset, zeroed; NULL if it fails (no error is recorded). */
+void *tl_tape_arena(tl_tape *tape, size_t bytes);
+
+/* A new tensor without values, or NULL with the error recorded. */
+tl_tensor *tl_tape_new_tensor(tl_tape *tape, const char *what, int rank, const int64_t *shape);
+
+/* Drops a reference; memory of the pool goes back with the last one. */
+void tl_storage_drop(tl_tape *tape, tl_storage *storage);
+
+/* The next stream of the tape's random numbers. */
+uint64_t tl_tape_next_random(tl_tape *tape);
+
+#endif
