@@ -3,8 +3,10 @@
 #define TL_TAPELINE_H
 
 #include <tapeline/context.h>
+#include <tapeline/dataset.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
+#include <tapeline/loader.h>
 #include <tapeline/parameters.h>
 #include <tapeline/random.h>
 #include <tapeline/tape.h>
