@@ -3,6 +3,17 @@
  * Layers add their tensors when they are created; the registry owns them. Names are paths with
  * dots, as in "stages.1.attention.keys.weight". Optimizers walk the trainable ones, checkpoints
  * all.
+ *
+ * All layers have the same form. A layer is a small struct that its user owns and embeds; its
+ * tensors belong to the registry, so that there is nothing to free:
+ *
+ *     tl_status tl_linear_layer_init(tl_linear_layer *layer, tl_parameters *parameters,
+ *                                    const char *prefix, const tl_linear_layer_config *config,
+ *                                    tl_random *random, tl_error *error);
+ *     tl_tensor *tl_linear_layer_forward(const tl_linear_layer *layer, tl_tape *tape, tl_tensor *x);
+ *
+ * init adds "prefix.weight" and so on with their initial values drawn from `random`; forward does
+ * not release x.
  */
 #ifndef TL_PARAMETERS_H
 #define TL_PARAMETERS_H
