@@ -1,0 +1,568 @@
+/* Matrix products.
+ *
+ * C is cut into blocks of block_m x block_n, each one task. A task walks k in steps of block_k;
+ * per step it packs the parts of A and B that need it into its thread's scratch, then multiplies
+ * register blocks of micro_rows x micro_vectors: for every panel of B (kept in the first-level
+ * cache) all panels of A (from the second level). A register block adds block_k products, then
+ * goes to C: sums of any length have two levels.
+ *
+ * Packing costs a pass over the matrix and pays where panels are read often or where the rows of
+ * the source lie so far apart that they fall into few cache sets. A is left alone if the block has
+ * few columns, B if its part of block_k rows fits the first-level cache as it lies; training small
+ * networks is full of such shapes. Packing is per task, with no barrier between threads, and costs
+ * 1/block_n and 1/block_m of the FMAs.
+ *
+ * Where C has too few blocks for the threads and k is long, k is cut into pieces (by shape, never
+ * by threads) that are summed in order at the end.
+ *
+ * FLOPs: 2 m n k. Bytes moved at least: A, B once, C once or (beta != 0) twice.
+ */
+#include "kernels/k_gemm.h"
+#include "kernels/k_gemm_micro.h"
+#include "kernels/k_gemm_pack.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum {
+    BLOCK_K = 256,
+    BLOCK_M = 192,
+    BLOCK_N = 512,
+    DOT_BLOCK_K = 2048, /* per lane 2048 / LANES products in a row */
+    TASKS_WANTED = 8,   /* enough for a few threads; more only where there is much work */
+    FIRST_LEVEL_BYTES = 32 * 1024, /* of cache */
+    PIECES_BYTES = 4 * 1024 * 1024 /* most scratch for partial sums */
+};
+static const double TASK_FLOPS = 4e6;     /* a task is not cut below about this */
+static const double PARALLEL_FLOPS = 1e6; /* less work is done by one thread */
+
+static int64_t smaller(int64_t x, int64_t y) {
+    return x < y ? x : y;
+}
+
+static int64_t divide_up(int64_t x, int64_t y) {
+    return (x + y - 1) / y;
+}
+
+static int64_t round_up(int64_t x, int64_t y) {
+    return divide_up(x, y) * y;
+}
+
+/* ------------------------------------------------------------------ register blocks */
+
+/* What happens to a sum: c = alpha * sum + beta * c + bias, the last two only if they are there. */
+typedef struct epilogue {
+    tl_real alpha, beta;
+    const tl_real *bias; /* from the block's first column on, or NULL */
+} epilogue;
+
+typedef void micro_function(int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b,
+                            int64_t b_step, tl_real *c, int64_t c_row, int64_t columns,
+                            const epilogue *end);
+
+TL_INLINE tl_v finish(tl_v sum, const epilogue *end, tl_v c, tl_v bias) {
+    sum = sum * end->alpha + bias;
+    return end->beta != 0 ? c * end->beta + sum : sum;
+}
+
+TL_INLINE void micro_store(const int rows, const int vectors,
+                           tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS], tl_real *c, int64_t c_row,
+                           int64_t columns, const epilogue *end) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) {
+        const int64_t count = columns - j * TL_LANES;
+        if (count >= TL_LANES) {
+            const tl_v bias = end->bias ? tl_v_load(end->bias + j * TL_LANES) : tl_v_zero();
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) {
+                tl_real *at = c + i * c_row + j * TL_LANES;
+                const tl_v old = end->beta != 0 ? tl_v_load(at) : tl_v_zero();
+                tl_v_store(at, finish(acc[i][j], end, old, bias));
+            }
+        } else {
+            const tl_v bias =
+                end->bias ? tl_v_load_partial(end->bias + j * TL_LANES, count) : tl_v_zero();
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) {
+                tl_real *at = c + i * c_row + j * TL_LANES;
+                const tl_v old = end->beta != 0 ? tl_v_load_partial(at, count) : tl_v_zero();
+                tl_v_store_partial(at, finish(acc[i][j], end, old, bias), count);
+            }
+        }
+    }
+}
+
+/* micro_along_rows_RxV: A runs along p, rows a_stride apart (as it lies in memory);
+ * micro_along_steps_RxV: A runs along its rows, steps of p a_stride apart (packed, or stored
+ * transposed). */
+#define MICRO(rows_, vectors_)                                                                     \
+    static void micro_along_rows_##rows_##x##vectors_(                                             \
+        int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b, int64_t b_step,           \
+        tl_real *c, int64_t c_row, int64_t columns, const epilogue *end) {                         \
+        tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];                                                 \
+        tl_micro_clear(rows_, vectors_, acc);                                                      \
+        tl_micro_multiply(rows_, vectors_, k, a, a_stride, 1, b, b_step, acc);                     \
+        micro_store(rows_, vectors_, acc, c, c_row, columns, end);                                 \
+    }                                                                                              \
+    static void micro_along_steps_##rows_##x##vectors_(                                            \
+        int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b, int64_t b_step,           \
+        tl_real *c, int64_t c_row, int64_t columns, const epilogue *end) {                         \
+        tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];                                                 \
+        tl_micro_clear(rows_, vectors_, acc);                                                      \
+        tl_micro_multiply(rows_, vectors_, k, a, 1, a_stride, b, b_step, acc);                     \
+        micro_store(rows_, vectors_, acc, c, c_row, columns, end);                                 \
+    }
+
+#define MICRO_ROWS_6(each, v) each(1, v) each(2, v) each(3, v) each(4, v) each(5, v) each(6, v)
+#define MICRO_ROWS_8(each, v) MICRO_ROWS_6(each, v) each(7, v) each(8, v)
+#define MICRO_ROWS_12(each, v) MICRO_ROWS_8(each, v) each(9, v) each(10, v) each(11, v) each(12, v)
+#if TL_VECTOR_REGISTERS >= 32
+#define MICRO_ALL(each) MICRO_ROWS_12(each, 1) MICRO_ROWS_12(each, 2) MICRO_ROWS_8(each, 3)
+#else
+#define MICRO_ALL(each) MICRO_ROWS_12(each, 1) MICRO_ROWS_6(each, 2)
+#endif
+
+MICRO_ALL(MICRO)
+
+#define ALONG_ROWS(rows_, vectors_) [vectors_][rows_] = micro_along_rows_##rows_##x##vectors_,
+#define ALONG_STEPS(rows_, vectors_) [vectors_][rows_] = micro_along_steps_##rows_##x##vectors_,
+typedef micro_function *micro_table[TL_MICRO_VECTORS + 1][TL_MICRO_ROWS + 1];
+static const micro_table micro_along_rows = {MICRO_ALL(ALONG_ROWS)};
+static const micro_table micro_along_steps = {MICRO_ALL(ALONG_STEPS)};
+
+/* ------------------------------------------------------------------ the plan */
+
+/* Fills in strides and batch, and turns matrix-vector products into the form that the kernels like:
+ * a single column of C into a single row, a vector into one that runs along k. */
+static tl_gemm_problem normalized(const tl_gemm_problem *problem) {
+    tl_gemm_problem g = *problem;
+    g.row_stride_a = g.row_stride_a ? g.row_stride_a : g.transpose_a ? g.m : g.k;
+    g.row_stride_b = g.row_stride_b ? g.row_stride_b : g.transpose_b ? g.k : g.n;
+    g.row_stride_c = g.row_stride_c ? g.row_stride_c : g.n;
+    g.batch = g.batch ? g.batch : 1;
+    if (g.n == 1 && !g.transpose_b && g.row_stride_b == 1) {
+        g.transpose_b = true;
+        g.row_stride_b = g.k;
+    }
+    if (g.n == 1 && g.transpose_a && g.transpose_b && g.row_stride_c == 1 && !g.bias) {
+        /* C' [1, m] = b' [1, k] A' [k, m], and A is stored just so */
+        const tl_real *vector = g.b;
+        const int64_t batch_stride = g.batch_stride_b;
+        g.b = g.a;
+        g.row_stride_b = g.row_stride_a;
+        g.batch_stride_b = g.batch_stride_a;
+        g.transpose_b = false;
+        g.a = vector;
+        g.row_stride_a = g.k;
+        g.batch_stride_a = batch_stride;
+        g.transpose_a = false;
+        g.n = g.m;
+        g.m = 1;
+        g.row_stride_c = g.n;
+    }
+    if (g.m == 1 && g.transpose_a && g.row_stride_a == 1) {
+        g.transpose_a = false;
+        g.row_stride_a = g.k;
+    }
+    return g;
+}
+
+static void plan_micro(const tl_gemm_problem *g, tl_gemm_plan *plan) {
+    const int64_t vectors = divide_up(g->n, TL_LANES);
+    plan->micro_vectors = vectors == 1 ? 1 : 2;
+    plan->micro_rows = vectors == 1 ? TL_MICRO_ROWS_1 : TL_MICRO_ROWS_2;
+#if TL_VECTOR_REGISTERS >= 32
+    if (vectors == 3 || (vectors > 4 && (vectors % 3 != 1 || vectors > 12))) {
+        plan->micro_vectors = 3;
+        plan->micro_rows = TL_MICRO_ROWS_3;
+    }
+#endif
+}
+
+static void plan_blocks(const tl_gemm_problem *g, tl_gemm_plan *plan) {
+    const int64_t width = plan->micro_vectors * TL_LANES;
+    const double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch;
+    plan->blocks_m = divide_up(g->m, BLOCK_M);
+    plan->blocks_n = divide_up(g->n, BLOCK_N);
+    for (;;) {
+        plan->block_m = round_up(divide_up(g->m, plan->blocks_m), plan->micro_rows);
+        plan->block_n = round_up(divide_up(g->n, plan->blocks_n), width);
+        plan->blocks_m = divide_up(g->m, plan->block_m);
+        plan->blocks_n = divide_up(g->n, plan->block_n);
+        const int64_t tasks = plan->blocks_m * plan->blocks_n * g->batch;
+        const bool can_cut_m = plan->block_m >= 2 * plan->micro_rows;
+        const bool can_cut_n = plan->block_n >= 2 * width;
+        if (tasks >= TASKS_WANTED || flops / (double)tasks < 2 * TASK_FLOPS ||
+            !(can_cut_m || can_cut_n)) {
+            break;
+        }
+        if (can_cut_n && (plan->block_n >= plan->block_m || !can_cut_m)) {
+            plan->blocks_n *= 2;
+        } else {
+            plan->blocks_m *= 2;
+        }
+    }
+    plan->pieces = 1;
+    const int64_t tasks = plan->blocks_m * plan->blocks_n * g->batch;
+    if (tasks < TASKS_WANTED && flops > PARALLEL_FLOPS) {
+        const int64_t partial_bytes = g->m * g->n * g->batch * (int64_t)sizeof(tl_real);
+        plan->pieces = smaller(divide_up(TASKS_WANTED, tasks), divide_up(g->k, BLOCK_K));
+        plan->pieces = smaller(plan->pieces, PIECES_BYTES / partial_bytes);
+        plan->pieces = plan->pieces > 1 ? plan->pieces : 1;
+    }
+}
+
+static tl_gemm_plan plan_normalized(const tl_gemm_problem *g) {
+    tl_gemm_plan plan = {0};
+    plan_micro(g, &plan);
+    plan.dot = !g->transpose_a && g->transpose_b && (g->m <= 4 || g->n <= 4);
+    plan_blocks(g, &plan);
+    const int64_t block_k = plan.dot ? DOT_BLOCK_K : BLOCK_K;
+    const int64_t piece_k = divide_up(g->k, plan.pieces);
+    plan.block_k = piece_k ? divide_up(piece_k, divide_up(piece_k, block_k)) : 1;
+    if (plan.dot) {
+        return plan;
+    }
+    const int64_t rows_fitting = FIRST_LEVEL_BYTES / (int64_t)sizeof(tl_real) / plan.block_k;
+    plan.pack_a = plan.block_n > 3 * plan.micro_vectors * TL_LANES ||
+                  (g->transpose_a && g->row_stride_a > rows_fitting);
+    plan.pack_b = g->transpose_b || g->row_stride_b > rows_fitting;
+    return plan;
+}
+
+static tl_gemm_plan plan(const tl_gemm_problem *problem) {
+    const tl_gemm_problem g = normalized(problem);
+    return plan_normalized(&g);
+}
+
+/* ------------------------------------------------------------------ scratch */
+
+/* In elements. A panel is followed by one vector that packing may spill into; it also keeps the
+ * panels from starting a power of two apart. */
+static int64_t panel_size(int64_t width, int64_t block_k) {
+    return width * block_k + TL_LANES;
+}
+
+static int64_t packed_a_size(const tl_gemm_plan *p) {
+    return p->pack_a ? p->block_m / p->micro_rows * panel_size(p->micro_rows, p->block_k) : 0;
+}
+
+/* Without pack_b there is room for one panel: the ragged edge. */
+static int64_t packed_b_size(const tl_gemm_plan *p) {
+    const int64_t width = p->micro_vectors * TL_LANES;
+    return p->dot ? 0 : (p->pack_b ? p->block_n / width : 1) * panel_size(width, p->block_k);
+}
+
+static int64_t task_size(const tl_gemm_plan *p) {
+    return round_up(packed_a_size(p), 16) + round_up(packed_b_size(p), 16);
+}
+
+static int64_t partial_size(const tl_gemm_problem *g, const tl_gemm_plan *p) {
+    return p->pieces > 1 ? round_up(p->pieces * g->batch * g->m * g->n, 16) : 0;
+}
+
+static size_t scratch_bytes(const tl_gemm_problem *problem, int threads) {
+    const tl_gemm_problem g = normalized(problem);
+    const tl_gemm_plan p = plan_normalized(&g);
+    return (size_t)(partial_size(&g, &p) + threads * task_size(&p)) * sizeof(tl_real);
+}
+
+/* ------------------------------------------------------------------ one task */
+
+/* Rows i0 ... i1 - 1, columns j0 ... j1 - 1, products k0 ... k1 - 1 of one item of the batch. */
+typedef struct task {
+    int64_t i0, i1, j0, j1, k0, k1;
+    const tl_real *a, *b; /* the item's matrices */
+    tl_real *c;           /* of the item, or the piece's partial sums */
+    int64_t c_row;
+    epilogue end; /* bias from column 0 on */
+    tl_real *packed_a, *packed_b;
+} task;
+
+/* Rows are spread evenly over the panels, so that none is left with very few. */
+static int64_t panel_start(int64_t rows, int64_t panels, int64_t panel) {
+    const int64_t extra = rows % panels;
+    return rows / panels * panel + (panel < extra ? panel : extra);
+}
+
+static void pack_a(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t, int64_t p0,
+                   int64_t steps) {
+    const int64_t rows = t->i1 - t->i0;
+    const int64_t width = plan->micro_rows;
+    const int64_t panels = divide_up(rows, width);
+    const int64_t stride = panel_size(width, plan->block_k);
+    if (g->transpose_a) {
+        for (int64_t p = 0; p < steps; p++) {
+            const tl_real *row = t->a + (p0 + p) * g->row_stride_a + t->i0;
+            for (int64_t i = 0; i < panels; i++) {
+                const int64_t start = panel_start(rows, panels, i);
+                tl_pack_step(t->packed_a + i * stride + p * width, width, row + start,
+                             rows - start);
+            }
+        }
+        return;
+    }
+    for (int64_t i = 0; i < panels; i++) {
+        const int64_t start = panel_start(rows, panels, i);
+        const int64_t count = panel_start(rows, panels, i + 1) - start;
+        tl_pack_transposed(t->packed_a + i * stride, width,
+                           t->a + (t->i0 + start) * g->row_stride_a + p0, g->row_stride_a, count,
+                           steps);
+    }
+}
+
+/* Packs columns j0 ... of B from `first` on. */
+static void pack_b(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t, int64_t first,
+                   int64_t p0, int64_t steps) {
+    const int64_t width = plan->micro_vectors * TL_LANES;
+    const int64_t stride = panel_size(width, plan->block_k);
+    if (g->transpose_b) {
+        for (int64_t j = first; j < t->j1; j += width) {
+            tl_pack_transposed(t->packed_b + (j - first) / width * stride, width,
+                               t->b + j * g->row_stride_b + p0, g->row_stride_b,
+                               smaller(width, t->j1 - j), steps);
+        }
+        return;
+    }
+    for (int64_t p = 0; p < steps; p++) { /* long sweeps along the rows */
+        const tl_real *row = t->b + (p0 + p) * g->row_stride_b;
+        tl_real *at = t->packed_b + p * width;
+        for (int64_t j = first; j < t->j1; j += width, at += stride) {
+            tl_pack_step(at, width, row + j, t->j1 - j);
+        }
+    }
+}
+
+/* One step along k: everything of it is in cache after packing. */
+static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t,
+                          int64_t p0, int64_t steps, const epilogue *step_end) {
+    const int64_t width = plan->micro_vectors * TL_LANES;
+    const int64_t rows = t->i1 - t->i0;
+    const int64_t panels = divide_up(rows, plan->micro_rows);
+    /* a ragged last panel of B is packed in any case: full vectors may be read from it */
+    const int64_t ragged =
+        (t->j1 - t->j0) % TL_LANES ? t->j0 + (t->j1 - t->j0) / width * width : t->j1;
+    const int64_t first_packed = plan->pack_b ? t->j0 : ragged;
+    if (first_packed < t->j1) {
+        pack_b(g, plan, t, first_packed, p0, steps);
+    }
+    if (plan->pack_a) {
+        pack_a(g, plan, t, p0, steps);
+    }
+    const bool along_steps = plan->pack_a || g->transpose_a;
+    const int64_t a_stride = plan->pack_a ? plan->micro_rows : g->row_stride_a;
+    for (int64_t j = t->j0; j < t->j1; j += width) {
+        const int64_t columns = smaller(width, t->j1 - j);
+        const bool packed = j >= first_packed;
+        const tl_real *b =
+            packed ? t->packed_b + (j - first_packed) / width * panel_size(width, plan->block_k)
+                   : t->b + p0 * g->row_stride_b + j;
+        const int64_t b_step = packed ? width : g->row_stride_b;
+        micro_function *const *micro =
+            (along_steps ? micro_along_steps : micro_along_rows)[divide_up(columns, TL_LANES)];
+        epilogue end = *step_end;
+        end.bias = end.bias ? end.bias + j : NULL;
+        for (int64_t i = 0; i < panels; i++) {
+            const int64_t start = panel_start(rows, panels, i);
+            const int64_t count = panel_start(rows, panels, i + 1) - start;
+            const int64_t row = t->i0 + start;
+            const tl_real *a = plan->pack_a
+                                   ? t->packed_a + i * panel_size(plan->micro_rows, plan->block_k)
+                               : g->transpose_a ? t->a + p0 * g->row_stride_a + row
+                                                : t->a + row * g->row_stride_a + p0;
+            micro[count](steps, a, a_stride, b, b_step, t->c + row * t->c_row + j, t->c_row,
+                         columns, &end);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ products along k */
+
+enum { DOT_ROWS = 2, DOT_COLUMNS = 4 };
+
+/* Row i of A times columns j ... j + `columns` - 1 of B, both running along k: with `rows` x
+ * `columns` sums held in one vector each. */
+TL_INLINE void dot_tile(const int rows, const int columns, const tl_real *a, int64_t a_row,
+                        const tl_real *b, int64_t b_row, int64_t k, tl_real *c, int64_t c_row,
+                        const epilogue *end) {
+    tl_v acc[DOT_ROWS][DOT_COLUMNS];
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++) {
+            acc[i][j] = tl_v_zero();
+        }
+    }
+    for (int64_t p = 0; p < k; p += TL_LANES) {
+        const int64_t count = k - p;
+        tl_v av[DOT_ROWS];
+#pragma GCC unroll 2
+        for (int i = 0; i < rows; i++) {
+            av[i] = count >= TL_LANES ? tl_v_load(a + i * a_row + p)
+                                      : tl_v_load_partial(a + i * a_row + p, count);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++) {
+            const tl_v bv = count >= TL_LANES ? tl_v_load(b + j * b_row + p)
+                                              : tl_v_load_partial(b + j * b_row + p, count);
+#pragma GCC unroll 2
+            for (int i = 0; i < rows; i++) {
+                acc[i][j] += av[i] * bv;
+            }
+        }
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++) {
+            tl_real *at = c + i * c_row + j;
+            const tl_real sum = end->alpha * tl_v_sum(acc[i][j]) + (end->bias ? end->bias[j] : 0);
+            *at = end->beta != 0 ? end->beta * *at + sum : sum;
+        }
+    }
+}
+
+static void dot_2x4(const tl_real *a, int64_t a_row, const tl_real *b, int64_t b_row, int64_t k,
+                    tl_real *c, int64_t c_row, const epilogue *end) {
+    dot_tile(2, 4, a, a_row, b, b_row, k, c, c_row, end);
+}
+
+static void dot_1x4(const tl_real *a, int64_t a_row, const tl_real *b, int64_t b_row, int64_t k,
+                    tl_real *c, int64_t c_row, const epilogue *end) {
+    dot_tile(1, 4, a, a_row, b, b_row, k, c, c_row, end);
+}
+
+static void dot_2x1(const tl_real *a, int64_t a_row, const tl_real *b, int64_t b_row, int64_t k,
+                    tl_real *c, int64_t c_row, const epilogue *end) {
+    dot_tile(2, 1, a, a_row, b, b_row, k, c, c_row, end);
+}
+
+static void dot_1x1(const tl_real *a, int64_t a_row, const tl_real *b, int64_t b_row, int64_t k,
+                    tl_real *c, int64_t c_row, const epilogue *end) {
+    dot_tile(1, 1, a, a_row, b, b_row, k, c, c_row, end);
+}
+
+static void dot_step(const tl_gemm_problem *g, const task *t, int64_t p0, int64_t steps,
+                     const epilogue *step_end) {
+    int64_t rows, columns;
+    for (int64_t j = t->j0; j < t->j1; j += columns) {
+        columns = t->j1 - j >= DOT_COLUMNS ? DOT_COLUMNS : 1;
+        const tl_real *b = t->b + j * g->row_stride_b + p0;
+        epilogue end = *step_end;
+        end.bias = end.bias ? end.bias + j : NULL;
+        for (int64_t i = t->i0; i < t->i1; i += rows) {
+            rows = t->i1 - i >= DOT_ROWS ? DOT_ROWS : 1;
+            const tl_real *a = t->a + i * g->row_stride_a + p0;
+            tl_real *c = t->c + i * t->c_row + j;
+            (rows == 2 ? (columns == 4 ? dot_2x4 : dot_2x1) : (columns == 4 ? dot_1x4 : dot_1x1))(
+                a, g->row_stride_a, b, g->row_stride_b, steps, c, t->c_row, &end);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ all tasks */
+
+static void run_task(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t) {
+    epilogue end = t->end;
+    for (int64_t p0 = t->k0; p0 < t->k1; p0 += plan->block_k) {
+        const int64_t steps = smaller(plan->block_k, t->k1 - p0);
+        if (plan->dot) {
+            dot_step(g, t, p0, steps, &end);
+        } else {
+            multiply_step(g, plan, t, p0, steps, &end);
+        }
+        end.beta = 1; /* the next step adds to this one */
+        end.bias = NULL;
+    }
+}
+
+/* Task `index` of batch x pieces x blocks_n x blocks_m. */
+static void run_indexed(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t index,
+                        tl_real *partial, tl_real *scratch) {
+    const int64_t block_m = index % plan->blocks_m;
+    const int64_t block_n = index / plan->blocks_m % plan->blocks_n;
+    const int64_t piece = index / plan->blocks_m / plan->blocks_n % plan->pieces;
+    const int64_t item = index / plan->blocks_m / plan->blocks_n / plan->pieces;
+    task t = {
+        .i0 = block_m * plan->block_m,
+        .i1 = smaller(g->m, (block_m + 1) * plan->block_m),
+        .j0 = block_n * plan->block_n,
+        .j1 = smaller(g->n, (block_n + 1) * plan->block_n),
+        .k0 = panel_start(g->k, plan->pieces, piece),
+        .k1 = panel_start(g->k, plan->pieces, piece + 1),
+        .a = g->a + item * g->batch_stride_a,
+        .b = g->b + item * g->batch_stride_b,
+        .packed_a = scratch,
+        .packed_b = scratch + round_up(packed_a_size(plan), 16),
+    };
+    if (plan->pieces > 1) {
+        t.c = partial + (item * plan->pieces + piece) * g->m * g->n;
+        t.c_row = g->n;
+        t.end = (epilogue){.alpha = 1};
+    } else {
+        t.c = g->c + item * g->batch_stride_c;
+        t.c_row = g->row_stride_c;
+        t.end = (epilogue){.alpha = g->alpha, .beta = g->beta, .bias = g->bias};
+    }
+    run_task(g, plan, &t);
+}
+
+/* C = alpha * (sum of the partial sums, in order) + beta * C + bias; with no pieces the sum is 0.
+ */
+static void add_pieces(const tl_gemm_problem *g, int64_t pieces, const tl_real *partial) {
+    for (int64_t row = 0; row < g->batch * g->m; row++) {
+        const int64_t item = row / g->m;
+        const tl_real *sums = partial + (item * pieces * g->m + row % g->m) * g->n;
+        tl_real *c = g->c + item * g->batch_stride_c + row % g->m * g->row_stride_c;
+        for (int64_t j = 0; j < g->n; j++) {
+            tl_real sum = 0;
+            for (int64_t piece = 0; piece < pieces; piece++) {
+                sum += sums[piece * g->m * g->n + j];
+            }
+            sum = g->alpha * sum + (g->bias ? g->bias[j] : 0);
+            c[j] = g->beta != 0 ? g->beta * c[j] + sum : sum;
+        }
+    }
+}
+
+static void multiply(const tl_gemm_problem *problem, void *scratch, int threads) {
+    const tl_gemm_problem g = normalized(problem);
+    if (g.m <= 0 || g.n <= 0) {
+        return;
+    }
+    if (g.k <= 0) {
+        add_pieces(&g, 0, NULL);
+        return;
+    }
+    const tl_gemm_plan p = plan_normalized(&g);
+    const int64_t tasks = g.batch * p.pieces * p.blocks_m * p.blocks_n;
+    const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)g.batch;
+    const int64_t size = task_size(&p);
+    tl_real *partial = scratch;
+    tl_real *packed = partial + partial_size(&g, &p);
+    if (flops < PARALLEL_FLOPS || tasks == 1 || threads <= 1) {
+        for (int64_t i = 0; i < tasks; i++) {
+            run_indexed(&g, &p, i, partial, packed);
+        }
+    } else {
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t i = 0; i < tasks; i++) {
+#ifdef _OPENMP
+            tl_real *mine = packed + omp_get_thread_num() * size;
+#else
+            tl_real *mine = packed;
+#endif
+            run_indexed(&g, &p, i, partial, mine);
+        }
+    }
+    if (p.pieces > 1) {
+        add_pieces(&g, p.pieces, partial);
+    }
+}
+
+const tl_gemm_kernels TL_PER_ISA(tl_gemm_kernels) = {
+    .multiply = multiply,
+    .scratch_bytes = scratch_bytes,
+    .plan = plan,
+};
