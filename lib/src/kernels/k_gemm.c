@@ -17,7 +17,7 @@
  *
  * FLOPs: 2 m n k. Bytes moved at least: A, B once, C once or (beta != 0) twice.
  */
-#include "kernels/k_gemm.h"
+#include "kernels/kernels.h"
 #include "kernels/k_gemm_micro.h"
 #include "kernels/k_gemm_pack.h"
 
@@ -61,32 +61,33 @@ typedef void micro_function(int64_t k, const tl_real *a, int64_t a_stride, const
                             int64_t b_step, tl_real *c, int64_t c_row, int64_t columns,
                             const epilogue *end);
 
-TL_INLINE tl_v finish(tl_v sum, const epilogue *end, tl_v c, tl_v bias) {
-    sum = sum * end->alpha + bias;
-    return end->beta != 0 ? c * end->beta + sum : sum;
+TL_INLINE tl_v finish(tl_v sum, epilogue end, tl_v c, tl_v bias) {
+    sum = sum * end.alpha + bias;
+    return end.beta != 0 ? c * end.beta + sum : sum;
 }
 
 TL_INLINE void micro_store(const int rows, const int vectors,
                            tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS], tl_real *c, int64_t c_row,
-                           int64_t columns, const epilogue *end) {
-#pragma GCC unroll 4
+                           int64_t columns, const epilogue *stored_end) {
+    const epilogue end = *stored_end; /* C may not change it */
+    TL_UNROLL
     for (int j = 0; j < vectors; j++) {
         const int64_t count = columns - j * TL_LANES;
         if (count >= TL_LANES) {
-            const tl_v bias = end->bias ? tl_v_load(end->bias + j * TL_LANES) : tl_v_zero();
-#pragma GCC unroll 16
+            const tl_v bias = end.bias ? tl_v_load(end.bias + j * TL_LANES) : tl_v_zero();
+            TL_UNROLL
             for (int i = 0; i < rows; i++) {
                 tl_real *at = c + i * c_row + j * TL_LANES;
-                const tl_v old = end->beta != 0 ? tl_v_load(at) : tl_v_zero();
+                const tl_v old = end.beta != 0 ? tl_v_load(at) : tl_v_zero();
                 tl_v_store(at, finish(acc[i][j], end, old, bias));
             }
         } else {
             const tl_v bias =
-                end->bias ? tl_v_load_partial(end->bias + j * TL_LANES, count) : tl_v_zero();
-#pragma GCC unroll 16
+                end.bias ? tl_v_load_partial(end.bias + j * TL_LANES, count) : tl_v_zero();
+            TL_UNROLL
             for (int i = 0; i < rows; i++) {
                 tl_real *at = c + i * c_row + j * TL_LANES;
-                const tl_v old = end->beta != 0 ? tl_v_load_partial(at, count) : tl_v_zero();
+                const tl_v old = end.beta != 0 ? tl_v_load_partial(at, count) : tl_v_zero();
                 tl_v_store_partial(at, finish(acc[i][j], end, old, bias), count);
             }
         }
@@ -387,9 +388,9 @@ TL_INLINE void dot_tile(const int rows, const int columns, const tl_real *a, int
                         const tl_real *b, int64_t b_row, int64_t k, tl_real *c, int64_t c_row,
                         const epilogue *end) {
     tl_v acc[DOT_ROWS][DOT_COLUMNS];
-#pragma GCC unroll 2
+    TL_UNROLL
     for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
+        TL_UNROLL
         for (int j = 0; j < columns; j++) {
             acc[i][j] = tl_v_zero();
         }
@@ -397,24 +398,24 @@ TL_INLINE void dot_tile(const int rows, const int columns, const tl_real *a, int
     for (int64_t p = 0; p < k; p += TL_LANES) {
         const int64_t count = k - p;
         tl_v av[DOT_ROWS];
-#pragma GCC unroll 2
+        TL_UNROLL
         for (int i = 0; i < rows; i++) {
             av[i] = count >= TL_LANES ? tl_v_load(a + i * a_row + p)
                                       : tl_v_load_partial(a + i * a_row + p, count);
         }
-#pragma GCC unroll 4
+        TL_UNROLL
         for (int j = 0; j < columns; j++) {
             const tl_v bv = count >= TL_LANES ? tl_v_load(b + j * b_row + p)
                                               : tl_v_load_partial(b + j * b_row + p, count);
-#pragma GCC unroll 2
+            TL_UNROLL
             for (int i = 0; i < rows; i++) {
                 acc[i][j] += av[i] * bv;
             }
         }
     }
-#pragma GCC unroll 2
+    TL_UNROLL
     for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
+        TL_UNROLL
         for (int j = 0; j < columns; j++) {
             tl_real *at = c + i * c_row + j;
             const tl_real sum = end->alpha * tl_v_sum(acc[i][j]) + (end->bias ? end->bias[j] : 0);

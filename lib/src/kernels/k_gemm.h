@@ -9,8 +9,6 @@
 #ifndef TL_K_GEMM_H
 #define TL_K_GEMM_H
 
-#include "kernels/kernels.h"
-
 typedef struct tl_gemm_problem {
     int64_t m, n, k;
     bool transpose_a; /* A is stored [k, m], op(A) is its transpose */

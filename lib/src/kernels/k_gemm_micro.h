@@ -28,9 +28,9 @@
 
 TL_INLINE void tl_micro_clear(const int rows, const int vectors,
                               tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS]) {
-#pragma GCC unroll 16
+    TL_UNROLL
     for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
+        TL_UNROLL
         for (int j = 0; j < vectors; j++) {
             acc[i][j] = tl_v_zero();
         }
@@ -44,15 +44,15 @@ TL_INLINE void tl_micro_multiply(const int rows, const int vectors, int64_t k, c
                                  tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS]) {
     for (int64_t p = 0; p < k; p++) {
         tl_v bv[TL_MICRO_VECTORS];
-#pragma GCC unroll 4
+        TL_UNROLL
         for (int j = 0; j < vectors; j++) {
             bv[j] = tl_v_load(b + p * b_step + j * TL_LANES);
             TL_V_PIN(bv[j]);
         }
-#pragma GCC unroll 16
+        TL_UNROLL
         for (int i = 0; i < rows; i++) {
             const tl_v av = tl_v_set(a[i * a_row + p * a_step]);
-#pragma GCC unroll 4
+            TL_UNROLL
             for (int j = 0; j < vectors; j++) {
                 acc[i][j] += av * bv[j];
             }

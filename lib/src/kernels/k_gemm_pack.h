@@ -34,7 +34,7 @@
 #endif
 
 #define TL_TRANSPOSE_STEP_(v, s)                                                                   \
-    _Pragma("GCC unroll 16") for (int r_ = 0; r_ < TL_LANES; r_++) {                               \
+    TL_UNROLL for (int r_ = 0; r_ < TL_LANES; r_++) {                                              \
         if ((r_ & (s)) == 0) {                                                                     \
             const tl_v x_ = v[r_], y_ = v[r_ | (s)];                                               \
             v[r_] = __builtin_shufflevector(x_, y_, TL_LANE_LIST_(TL_LOW_, s));                    \
@@ -63,7 +63,7 @@ static inline void tl_pack_lanes_(tl_real *panel, int64_t width, const tl_real *
     tl_v v[TL_VECTOR_BYTES / sizeof(tl_real)];
     for (int64_t p = 0; p < k; p += TL_LANES) {
         const int64_t length = k - p < TL_LANES ? k - p : TL_LANES;
-#pragma GCC unroll 16
+        TL_UNROLL
         for (int r = 0; r < TL_LANES; r++) {
             const tl_real *row = source + (r0 + r) * row_stride + p;
             v[r] = r0 + r >= count      ? tl_v_zero()
@@ -72,7 +72,7 @@ static inline void tl_pack_lanes_(tl_real *panel, int64_t width, const tl_real *
         }
         tl_v_transpose(v);
         if (length == TL_LANES) {
-#pragma GCC unroll 16
+            TL_UNROLL
             for (int q = 0; q < TL_LANES; q++) {
                 tl_v_store(panel + (p + q) * width + r0, v[q]);
             }

@@ -37,11 +37,13 @@
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 
+#include "kernels/k_gemm.h"
 #include "kernels/k_vector.h"
 
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
+    const tl_gemm_kernels *gemm;
     const tl_vector_kernels *vector;
 } tl_kernels;
 
