@@ -1,0 +1,59 @@
+/* model.h - a network with its parameters, whatever its kind.
+ *
+ * A model owns its parameters and knows its configuration, which it can write into a state (for a
+ * checkpoint, state.h) and be created from again.
+ */
+#ifndef TL_MODEL_H
+#define TL_MODEL_H
+
+#include <tapeline/parameters.h>
+#include <tapeline/state.h>
+#include <tapeline/tape.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tl_model tl_model;
+
+/* Which attention module a network contains. */
+typedef enum tl_attention_kind {
+    TL_ATTENTION_NONE = 0,
+    TL_ATTENTION_EFFICIENT = 1, /* Shen et al., arXiv 1812.01243 */
+    TL_ATTENTION_NON_LOCAL = 2, /* Wang et al., arXiv 1711.07971 */
+} tl_attention_kind;
+
+/* NULL is fine. */
+TL_API void tl_model_free(tl_model *model);
+
+/* Images [N, H, W, C] -> what the model predicts: logits [N, classes] for classifiers, or
+ * [N, H, W, classes] for a dense head. Releases its own intermediate results, not x. */
+TL_API tl_tensor *tl_model_forward(tl_model *model, tl_tape *tape, tl_tensor *x);
+
+TL_API tl_parameters *tl_model_parameters(const tl_model *model);
+
+/* "resnet_cifar", "local_resnet". */
+TL_API const char *tl_model_kind(const tl_model *model);
+
+/* The value of an integer, boolean or choice field of the configuration ("depth", "classes");
+ * -1 if there is no such field. */
+TL_API int64_t tl_model_config_value(const tl_model *model, const char *field);
+
+/* Kind, configuration, parameters and running statistics go under "model". */
+TL_API tl_status tl_model_save_state(const tl_model *model, tl_state *state, tl_error *error);
+
+/* The model that a state describes, with its parameters. NULL on an unknown kind, fields or tensors
+ * that are missing or of the wrong shape, or values that are not finite. */
+TL_API tl_model *tl_model_create_from_state(tl_context *context, const tl_state *state,
+                                            tl_error *error);
+
+/* Fails with a message that names the first field in which the two models' kinds or configurations
+ * differ ("depth: expected 20, found 32"); `expected` is the first. */
+TL_API tl_status tl_model_require_same_config(const tl_model *expected, const tl_model *found,
+                                              tl_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
