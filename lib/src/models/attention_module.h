@@ -1,0 +1,36 @@
+/* attention_module.h - the attention module a network was configured with, whichever it is. */
+#ifndef TL_ATTENTION_MODULE_H
+#define TL_ATTENTION_MODULE_H
+
+#include <tapeline/efficient_attention.h>
+#include <tapeline/model.h>
+#include <tapeline/non_local.h>
+
+typedef struct tl_attention_module_config {
+    tl_attention_kind kind;
+    int channels;
+    int key_channels_divisor;
+    int heads;
+    tl_attention_normalization normalization;
+    tl_pairwise pairwise;
+    tl_non_local_implementation implementation;
+} tl_attention_module_config;
+
+typedef struct tl_attention_module {
+    tl_attention_kind kind;
+    union {
+        tl_efficient_attention_layer efficient;
+        tl_non_local_layer non_local;
+    } layer;
+} tl_attention_module;
+
+/* `kind` must not be TL_ATTENTION_NONE. */
+tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *parameters,
+                                   const char *prefix, const tl_attention_module_config *config,
+                                   tl_random *random, tl_error *error);
+
+/* x [N, spatial..., C] -> the same shape, residual included. Releases x. */
+tl_tensor *tl_attention_module_forward(const tl_attention_module *module, tl_tape *tape,
+                                       tl_tensor *x);
+
+#endif
