@@ -44,7 +44,8 @@ bool options_given(option_table *table, const char *name) {
     return o != NULL && o->given;
 }
 
-const char *option_choice_name(const option *o, int index, char *buffer, size_t size) {
+/* The name of the index-th choice, "" beyond the last. */
+static const char *choice_name(const option *o, int index, char *buffer, size_t size) {
     const char *start = o->choices;
     for (int i = 0; i < index && start != NULL; i++) {
         start = strchr(start, '|');
@@ -85,7 +86,7 @@ static bool parse_number(const option *o, const char *text) {
 
 static bool parse_choice(const option *o, const char *text) {
     char name[64];
-    for (int i = 0; *option_choice_name(o, i, name, sizeof name) != '\0'; i++) {
+    for (int i = 0; *choice_name(o, i, name, sizeof name) != '\0'; i++) {
         if (strcmp(name, text) == 0) {
             *(int *)o->value = i;
             return true;
@@ -142,10 +143,11 @@ static bool parse_int_set(const option *o, const char *text) {
     return true;
 }
 
-static bool parse_value(const option *o, const char *text) {
+bool option_parse_value(const option *o, const char *text) {
     switch (o->type) {
     case OPTION_FLAG:
-        return false;
+        *(bool *)o->value = strcmp(text, "yes") == 0;
+        return strcmp(text, "yes") == 0 || strcmp(text, "no") == 0;
     case OPTION_INT:
         return parse_int(o, text);
     case OPTION_NUMBER:
@@ -167,7 +169,7 @@ static bool parse_value(const option *o, const char *text) {
 static const char *expected(const option *o, char *buffer, size_t size) {
     switch (o->type) {
     case OPTION_FLAG:
-        (void)snprintf(buffer, size, "no value");
+        (void)snprintf(buffer, size, "no value, yes or no");
         break;
     case OPTION_INT:
         (void)snprintf(buffer, size, "an integer from %.0f to %.0f", o->low, o->high);
@@ -194,18 +196,23 @@ static const char *expected(const option *o, char *buffer, size_t size) {
 
 /* ------------------------------------------------------------------ help */
 
-static void default_text(const option *o, char *buffer, size_t size) {
+void option_value_text(const option *o, char *buffer, size_t size) {
     char name[64];
     buffer[0] = '\0';
     switch (o->type) {
     case OPTION_FLAG:
+        (void)snprintf(buffer, size, "%s", *(const bool *)o->value ? "yes" : "no");
         break;
     case OPTION_INT:
         (void)snprintf(buffer, size, "%" PRId64, *(const int64_t *)o->value);
         break;
     case OPTION_NUMBER:
         if (!isnan(*(const double *)o->value)) {
-            (void)snprintf(buffer, size, "%g", *(const double *)o->value);
+            const double value = *(const double *)o->value;
+            (void)snprintf(buffer, size, "%g", value);
+            if (strtod(buffer, NULL) != value) {
+                (void)snprintf(buffer, size, "%.17g", value);
+            }
         }
         break;
     case OPTION_TEXT:
@@ -216,16 +223,15 @@ static void default_text(const option *o, char *buffer, size_t size) {
     case OPTION_CHOICE:
         if (*(const int *)o->value >= 0) {
             (void)snprintf(buffer, size, "%s",
-                           option_choice_name(o, *(const int *)o->value, name, sizeof name));
+                           choice_name(o, *(const int *)o->value, name, sizeof name));
         }
         break;
     case OPTION_BYTES:
-        if (*(const uint64_t *)o->value != 0) {
-            (void)snprintf(buffer, size, "%" PRIu64, *(const uint64_t *)o->value);
-        }
+        (void)snprintf(buffer, size, "%" PRIu64, *(const uint64_t *)o->value);
         break;
     case OPTION_INT_SET: {
         size_t length = 0;
+        (void)snprintf(buffer, size, "none");
         for (int bit = 0; bit < 32; bit++) {
             if ((*(const uint32_t *)o->value >> bit & 1u) != 0 && length + 4 < size) {
                 length += (size_t)snprintf(buffer + length, size - length, "%s%d",
@@ -250,14 +256,16 @@ static void print_help(const option_table *table) {
                        o->type == OPTION_CHOICE ? o->choices
                        : o->argument != NULL    ? o->argument
                                                 : "");
-        default_text(o, standard, sizeof standard);
+        option_value_text(o, standard, sizeof standard);
+        const bool has_default = standard[0] != '\0' && o->type != OPTION_FLAG &&
+                                 !(o->type == OPTION_BYTES && strcmp(standard, "0") == 0);
         if (strlen(left) >= HELP_COLUMN) {
             printf("%s\n%*s", left, HELP_COLUMN, "");
         } else {
             printf("%-*s", HELP_COLUMN, left);
         }
         printf("%s", o->help);
-        if (standard[0] != '\0') {
+        if (has_default) {
             printf(" (default: %s)", standard);
         }
         printf("\n");
@@ -307,7 +315,7 @@ bool options_parse(option_table *table, int argc, char **argv, int *exit_code) {
                                      expected(o, wants, sizeof wants));
             return false;
         }
-        if (!parse_value(o, value)) {
+        if (!option_parse_value(o, value)) {
             *exit_code = usage_error(table->program, "--%s wants %s, found '%s'", plain,
                                      expected(o, wants, sizeof wants), value);
             return false;

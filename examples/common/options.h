@@ -19,6 +19,13 @@ typedef enum option_type {
     OPTION_INT_SET, /* uint32_t: bits of a list such as 1,2; "none" is empty */
 } option_type;
 
+/* What a checkpoint does with an option. */
+typedef enum option_keep {
+    OPTION_NOT_KEPT,
+    OPTION_MAY_DIFFER, /* kept; the command line may say otherwise when resuming */
+    OPTION_MUST_AGREE, /* kept; the run would not be the same with another value */
+} option_keep;
+
 typedef struct option {
     const char *name; /* without the dashes */
     option_type type;
@@ -28,6 +35,7 @@ typedef struct option {
     const char *choices;
     double low;
     double high;
+    option_keep keep;
     bool given; /* set if the option was on the command line */
 } option;
 
@@ -44,11 +52,12 @@ typedef struct option_table {
  * (to stdout, EXIT_DONE) or after a one-line message on stderr (EXIT_USAGE). */
 bool options_parse(option_table *table, int argc, char **argv, int *exit_code);
 
+/* The value as text that option_parse_value reads back to the same bits; "" if it has none. */
+void option_value_text(const option *o, char *text, size_t size);
+bool option_parse_value(const option *o, const char *text);
+
 option *options_find(option_table *table, const char *name);
 bool options_given(option_table *table, const char *name);
-
-/* The name of the index-th choice. */
-const char *option_choice_name(const option *o, int index, char *buffer, size_t size);
 
 /* Prints "program: message" to stderr and returns EXIT_USAGE. */
 int usage_error(const char *program, const char *format, ...) __attribute__((format(printf, 2, 3)));

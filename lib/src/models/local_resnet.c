@@ -18,16 +18,8 @@ typedef struct local_resnet {
     tl_linear_layer head;                      /* on every position if dense: a 1x1 convolution */
 } local_resnet;
 
-#define FIELD(name_, type_, low_, high_)                                                           \
-    {                                                                                              \
-        .name = #name_, .type = type_, .offset = offsetof(tl_local_resnet_config, name_),          \
-        .low = low_, .high = high_                                                                 \
-    }
-#define CHOICE(name_, choices_)                                                                    \
-    {                                                                                              \
-        .name = #name_, .type = TL_FIELD_CHOICE,                                                   \
-        .offset = offsetof(tl_local_resnet_config, name_), .choices = choices_                     \
-    }
+#define FIELD(name, type, low, high) TL_CONFIG_FIELD(tl_local_resnet_config, name, type, low, high)
+#define CHOICE(name, choices) TL_CONFIG_CHOICE(tl_local_resnet_config, name, choices)
 
 static const tl_config_field fields[] = {
     FIELD(input_channels, TL_FIELD_INT, 1, 1024),

@@ -26,6 +26,14 @@ typedef struct tl_config_field {
     double high;
 } tl_config_field;
 
+#define TL_CONFIG_FIELD(struct_, name_, type_, low_, high_)                                        \
+    { .name = #name_, .type = type_, .offset = offsetof(struct_, name_), .low = low_, .high = high_ }
+#define TL_CONFIG_CHOICE(struct_, name_, choices_)                                                 \
+    {                                                                                              \
+        .name = #name_, .type = TL_FIELD_CHOICE, .offset = offsetof(struct_, name_),               \
+        .choices = choices_                                                                        \
+    }
+
 typedef struct tl_model_class {
     const char *kind;
     size_t model_size; /* of the struct that starts with a tl_model */
