@@ -1,11 +1,7 @@
 #include "models/model_internal.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-static const tl_model_class *const all_classes[] = {&tl_resnet_cifar_class, &tl_local_resnet_class};
-enum { CLASS_COUNT = sizeof all_classes / sizeof all_classes[0] };
 
 const char *const tl_attention_kind_names[] = {"none", "efficient", "non_local", NULL};
 const char *const tl_attention_normalization_names[] = {"softmax", "scaling", NULL};
@@ -23,7 +19,7 @@ static int choice_count(const tl_config_field *field) {
     return count;
 }
 
-static double field_value(const tl_config_field *field, const void *config) {
+double tl_config_field_value(const tl_config_field *field, const void *config) {
     const char *at = (const char *)config + field->offset;
     switch (field->type) {
     case TL_FIELD_INT:
@@ -48,7 +44,7 @@ static double field_value(const tl_config_field *field, const void *config) {
     return 0.0;
 }
 
-static void set_field(const tl_config_field *field, void *config, double value) {
+void tl_config_set_field(const tl_config_field *field, void *config, double value) {
     char *at = (char *)config + field->offset;
     switch (field->type) {
     case TL_FIELD_INT:
@@ -71,7 +67,7 @@ static void set_field(const tl_config_field *field, void *config, double value) 
     }
 }
 
-static void field_range(const tl_config_field *field, double *low, double *high) {
+void tl_config_field_range(const tl_config_field *field, double *low, double *high) {
     *low = field->low;
     *high = field->high;
     if (field->type == TL_FIELD_CHOICE) {
@@ -94,8 +90,8 @@ static tl_status check_fields(const tl_model_class *class_, const void *config, 
         const tl_config_field *field = &class_->fields[i];
         double low;
         double high;
-        field_range(field, &low, &high);
-        const double value = field_value(field, config);
+        tl_config_field_range(field, &low, &high);
+        const double value = tl_config_field_value(field, config);
         if (!(value >= low && value <= high)) {
             return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
                            "%s: %s must be from %.10g to %.10g, found %.10g", class_->kind,
@@ -163,7 +159,7 @@ int64_t tl_model_config_value(const tl_model *model, const char *field) {
     for (int i = 0; i < model->class_->field_count; i++) {
         const tl_config_field *f = &model->class_->fields[i];
         if (strcmp(f->name, field) == 0 && f->type != TL_FIELD_DOUBLE) {
-            return (int64_t)field_value(f, model->config);
+            return (int64_t)tl_config_field_value(f, model->config);
         }
     }
     return -1;
@@ -179,8 +175,8 @@ tl_status tl_model_require_same_config(const tl_model *expected, const tl_model 
     }
     for (int i = 0; i < class_->field_count; i++) {
         const tl_config_field *field = &class_->fields[i];
-        const double a = field_value(field, expected->config);
-        const double b = field_value(field, found->config);
+        const double a = tl_config_field_value(field, expected->config);
+        const double b = tl_config_field_value(field, found->config);
         if (a != b) {
             char a_text[64];
             char b_text[64];

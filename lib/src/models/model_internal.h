@@ -63,6 +63,11 @@ extern const char *const tl_non_local_implementation_names[];
 tl_model *tl_model_create(tl_context *context, const tl_model_class *class_, const void *config,
                           uint64_t seed, tl_error *error);
 
+double tl_config_field_value(const tl_config_field *field, const void *config);
+void tl_config_set_field(const tl_config_field *field, void *config, double value);
+/* The inclusive range of its values. */
+void tl_config_field_range(const tl_config_field *field, double *low, double *high);
+
 /* The kinds there are. */
 extern const tl_model_class tl_resnet_cifar_class;
 extern const tl_model_class tl_local_resnet_class;

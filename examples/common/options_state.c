@@ -1,0 +1,62 @@
+#include "common/options_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { VALUE_SIZE = 1024 };
+
+static void option_path(const option *o, char path[TL_PATH_SIZE]) {
+    (void)snprintf(path, TL_PATH_SIZE, "training/options/%s", o->name);
+}
+
+tl_status options_save(const option_table *table, tl_state *state, tl_error *error) {
+    for (size_t i = 0; i < table->count; i++) {
+        const option *o = &table->options[i];
+        if (o->keep == OPTION_NOT_KEPT) {
+            continue;
+        }
+        char path[TL_PATH_SIZE];
+        char text[VALUE_SIZE];
+        option_path(o, path);
+        option_value_text(o, text, sizeof text);
+        const tl_status status = tl_state_put_string(state, path, text, error);
+        if (status != TL_OK) {
+            return status;
+        }
+    }
+    return TL_OK;
+}
+
+tl_status options_restore(option_table *table, const tl_state *state, tl_error *error) {
+    for (size_t i = 0; i < table->count; i++) {
+        option *o = &table->options[i];
+        if (o->keep == OPTION_NOT_KEPT) {
+            continue;
+        }
+        char path[TL_PATH_SIZE];
+        option_path(o, path);
+        const char *saved = tl_state_find_string(state, path);
+        if (saved == NULL || saved[0] == '\0') {
+            continue; /* an option that is younger than the checkpoint, or was not set */
+        }
+        if (o->given) {
+            char text[VALUE_SIZE];
+            option_value_text(o, text, sizeof text);
+            if (o->keep == OPTION_MUST_AGREE && strcmp(text, saved) != 0) {
+                error->status = TL_ERROR_INVALID_ARGUMENT;
+                (void)snprintf(error->message, sizeof error->message,
+                               "--%s: the checkpoint has %.100s, the command line %.100s", o->name,
+                               saved, text);
+                return error->status;
+            }
+            continue;
+        }
+        if (!option_parse_value(o, saved)) {
+            error->status = TL_ERROR_FORMAT;
+            (void)snprintf(error->message, sizeof error->message, "%s: unusable value '%.100s'",
+                           path, saved);
+            return error->status;
+        }
+    }
+    return TL_OK;
+}
