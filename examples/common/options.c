@@ -60,6 +60,13 @@ static const char *choice_name(const option *o, int index, char *buffer, size_t 
     return buffer;
 }
 
+void options_free(option_table *table) {
+    for (size_t i = 0; i < table->count; i++) {
+        free(table->options[i].owned);
+        table->options[i].owned = NULL;
+    }
+}
+
 /* ------------------------------------------------------------------ parsing of one value */
 
 static bool parse_int(const option *o, const char *text) {

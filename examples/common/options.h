@@ -36,7 +36,8 @@ typedef struct option {
     double low;
     double high;
     option_keep keep;
-    bool given; /* set if the option was on the command line */
+    char *owned; /* of a restored text: options_free gives it back */
+    bool given;  /* set if the option was on the command line */
 } option;
 
 typedef struct option_table {
@@ -51,6 +52,9 @@ typedef struct option_table {
 /* Parses argv. Returns true to go on. False: the program should exit with *exit_code, after --help
  * (to stdout, EXIT_DONE) or after a one-line message on stderr (EXIT_USAGE). */
 bool options_parse(option_table *table, int argc, char **argv, int *exit_code);
+
+/* Frees what restoring allocated. */
+void options_free(option_table *table);
 
 /* The value as text that option_parse_value reads back to the same bits; "" if it has none. */
 void option_value_text(const option *o, char *text, size_t size);

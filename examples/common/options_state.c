@@ -1,6 +1,7 @@
 #include "common/options_state.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { VALUE_SIZE = 1024 };
@@ -50,6 +51,11 @@ tl_status options_restore(option_table *table, const tl_state *state, tl_error *
                 return error->status;
             }
             continue;
+        }
+        if (o->type == OPTION_TEXT) {
+            free(o->owned);
+            o->owned = strdup(saved); /* the state will be gone */
+            saved = o->owned != NULL ? o->owned : "";
         }
         if (!option_parse_value(o, saved)) {
             error->status = TL_ERROR_FORMAT;

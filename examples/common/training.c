@@ -1,0 +1,393 @@
+#include "common/training.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/interrupt.h"
+#include "common/progress.h"
+
+/* ------------------------------------------------------------------ evaluation */
+
+static tl_status copy_tape_error(const tl_tape *tape, tl_error *error) {
+    *error = *tl_tape_error(tape);
+    return error->status;
+}
+
+static tl_status evaluate_batch(tl_tape *tape, tl_model *model, const tl_batch *batch,
+                                double *loss_sum, int64_t *correct, tl_error *error) {
+    tl_tensor *logits = tl_model_forward(model, tape, tl_input(tape, &batch->images));
+    tl_tensor *loss = tl_cross_entropy(tape, logits, batch->labels, NULL);
+    if (loss == NULL) {
+        return copy_tape_error(tape, error);
+    }
+    *loss_sum += (double)tl_tensor_item(loss) * (double)batch->count;
+    *correct += tl_count_correct(logits, batch->labels);
+    return TL_OK;
+}
+
+tl_status evaluate(tl_tape *tape, tl_model *model, const tl_dataset *dataset, int64_t batch_size,
+                   evaluation *result, tl_error *error) {
+    tl_loader *loader = tl_loader_create(tl_tape_context(tape), dataset,
+                                         &(tl_loader_config){.batch_size = batch_size}, error);
+    if (loader == NULL) {
+        return error->status;
+    }
+    tl_tape_set_recording(tape, false);
+    tl_tape_set_training(tape, false);
+    double loss_sum = 0.0;
+    int64_t correct = 0;
+    int64_t count = 0;
+    tl_batch batch;
+    tl_status status = TL_OK;
+    while (status == TL_OK && !interrupt_requested() && tl_loader_next(loader, &batch)) {
+        status = evaluate_batch(tape, model, &batch, &loss_sum, &correct, error);
+        count += batch.count;
+        tl_tape_reset(tape);
+    }
+    tl_tape_set_recording(tape, true);
+    tl_tape_set_training(tape, true);
+    tl_loader_free(loader);
+    *result = (evaluation){.loss = loss_sum / (double)(count > 0 ? count : 1),
+                           .accuracy = (double)correct / (double)(count > 0 ? count : 1),
+                           .count = count};
+    return status;
+}
+
+/* ------------------------------------------------------------------ checkpoints */
+
+static tl_status save_position(const training *t, tl_state *state, tl_error *error) {
+    const struct {
+        const char *path;
+        int64_t value;
+    } integers[] = {
+        {"training/epoch", t->epoch},
+        {"training/step", t->step},
+        {"training/loader/epoch", tl_loader_epoch(t->loader)},
+        {"training/loader/position", tl_loader_position(t->loader)},
+        {"training/random/seed", (int64_t)tl_tape_random_seed(t->tape)},
+        {"training/random/position", (int64_t)tl_tape_random_position(t->tape)},
+        {"training/partial_epoch/correct", t->correct},
+        {"training/partial_epoch/seen", t->seen},
+        {"training/partial_epoch/grad_norm_count", t->grad_norm_count},
+        {"training/history_rows", t->history.count},
+    };
+    const struct {
+        const char *path;
+        double value;
+    } numbers[] = {
+        {"training/partial_epoch/loss_sum", t->loss_sum},
+        {"training/partial_epoch/grad_norm_sum", t->grad_norm_sum},
+        {"training/partial_epoch/seconds", t->seconds},
+    };
+    tl_status status = TL_OK;
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
+        status = tl_state_put_integer(state, integers[i].path, integers[i].value, error);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == TL_OK; i++) {
+        status = tl_state_put_number(state, numbers[i].path, numbers[i].value, error);
+    }
+    return status;
+}
+
+static tl_status fill_state(const training *t, tl_state *state, tl_error *error) {
+    tl_status status = tl_model_save_state(t->model, state, error);
+    if (status == TL_OK) {
+        status = tl_optimizer_save_state(t->optimizer, state, "optimizer", error);
+    }
+    if (status == TL_OK) {
+        status = tl_schedule_save_state(&t->schedule, state, "training/schedule", error);
+    }
+    if (status == TL_OK) {
+        status = save_position(t, state, error);
+    }
+    if (status == TL_OK) {
+        status = history_save(&t->history, state, error);
+    }
+    return status == TL_OK ? options_save(t->options, state, error) : status;
+}
+
+static tl_status save_checkpoint(training *t, tl_error *error) {
+    tl_state *state = tl_state_create(t->context, error);
+    if (state == NULL) {
+        return error->status;
+    }
+    tl_status status = fill_state(t, state, error);
+    if (status == TL_OK) {
+        status = tl_checkpoint_save(t->context, t->checkpoint, state, error);
+    }
+    tl_state_free(state);
+    t->saved = t->saved || status == TL_OK;
+    return status;
+}
+
+tl_status training_restore(training *t, const tl_state *state, tl_error *error) {
+    int64_t loader_epoch = 0;
+    int64_t loader_position = 0;
+    int64_t random_seed = 0;
+    int64_t random_position = 0;
+    int64_t rows = 0;
+    const struct {
+        const char *path;
+        int64_t *value;
+    } integers[] = {
+        {"training/epoch", &t->epoch},
+        {"training/step", &t->step},
+        {"training/loader/epoch", &loader_epoch},
+        {"training/loader/position", &loader_position},
+        {"training/random/seed", &random_seed},
+        {"training/random/position", &random_position},
+        {"training/partial_epoch/correct", &t->correct},
+        {"training/partial_epoch/seen", &t->seen},
+        {"training/partial_epoch/grad_norm_count", &t->grad_norm_count},
+        {"training/history_rows", &rows},
+    };
+    const struct {
+        const char *path;
+        double *value;
+    } numbers[] = {
+        {"training/partial_epoch/loss_sum", &t->loss_sum},
+        {"training/partial_epoch/grad_norm_sum", &t->grad_norm_sum},
+        {"training/partial_epoch/seconds", &t->seconds},
+    };
+    tl_status status = TL_OK;
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
+        const int64_t low = integers[i].value == &random_seed ? INT64_MIN : 0;
+        status = tl_state_read_integer(state, integers[i].path, low, INT64_MAX,
+                                       integers[i].value, error);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == TL_OK; i++) {
+        status = tl_state_read_number(state, numbers[i].path, -1e300, 1e300, numbers[i].value,
+                                      error);
+    }
+    if (status == TL_OK && rows > t->epoch) {
+        error->status = status = TL_ERROR_FORMAT;
+        (void)snprintf(error->message, sizeof error->message,
+                       "training/history_rows: expected at most %" PRId64 ", found %" PRId64,
+                       t->epoch, rows);
+    }
+    if (status == TL_OK) {
+        status = history_load(&t->history, state, rows, error);
+    }
+    if (status == TL_OK) {
+        status = tl_schedule_load_state(&t->schedule, state, "training/schedule", error);
+    }
+    if (status == TL_OK) {
+        status = tl_optimizer_load_state(t->optimizer, state, "optimizer", error);
+    }
+    if (status == TL_OK && tl_loader_seek(t->loader, loader_epoch, loader_position) != TL_OK) {
+        error->status = status = TL_ERROR_FORMAT;
+        (void)snprintf(error->message, sizeof error->message,
+                       "training/loader: epoch %" PRId64 ", position %" PRId64
+                       " is outside the data set",
+                       loader_epoch, loader_position);
+    }
+    if (status == TL_OK) {
+        tl_tape_set_random(t->tape, (uint64_t)random_seed, (uint64_t)random_position);
+        t->saved = true;
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ steps */
+
+/* Runs a batch again with checks on, to name the operation that first gave NaN or infinity. */
+static void explain_not_finite(training *t, const tl_batch *batch, double loss) {
+    tl_tape_reset(t->tape);
+    tl_tape_set_check_finite(t->tape, true);
+    tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
+    tl_tensor *again = tl_cross_entropy(
+        t->tape, logits, batch->labels,
+        &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
+    (void)tl_backward(t->tape, again);
+    const tl_error *error = tl_tape_error(t->tape);
+    (void)work_error(t->program,
+                     "epoch %" PRId64 ", step %" PRId64 ": the loss is %g, or its gradient is not "
+                     "finite (%s); %s%s; try a smaller --lr or --clip-norm",
+                     t->epoch + 1, t->step, loss,
+                     error->status != TL_OK ? error->message : "no single operation is to blame",
+                     t->checkpoint != NULL && t->saved ? "the last good checkpoint is " :
+                                                         "no checkpoint was saved",
+                     t->checkpoint != NULL && t->saved ? t->checkpoint : "");
+    tl_tape_set_check_finite(t->tape, false);
+    tl_tape_reset(t->tape);
+}
+
+static bool gradient_norm(training *t, double *norm) {
+    tl_parameters *parameters = tl_model_parameters(t->model);
+    if (t->clip_norm > 0.0) {
+        return tl_clip_grad_norm(parameters, t->clip_norm, norm) == TL_OK;
+    }
+    *norm = tl_grad_norm(parameters);
+    return isfinite(*norm);
+}
+
+/* One step. False after a failure, whose message was printed. */
+static bool train_step(training *t, const tl_batch *batch) {
+    tl_optimizer_set_learning_rate(t->optimizer,
+                                   tl_schedule_learning_rate(&t->schedule, t->step));
+    tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
+    tl_tensor *loss = tl_cross_entropy(
+        t->tape, logits, batch->labels,
+        &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
+    if (tl_backward(t->tape, loss) != TL_OK) {
+        (void)work_error(t->program, "step %" PRId64 ": %s", t->step,
+                         tl_tape_error(t->tape)->message);
+        return false;
+    }
+    const double value = (double)tl_tensor_item(loss);
+    double norm = 0.0;
+    if (!isfinite(value) || !gradient_norm(t, &norm)) {
+        explain_not_finite(t, batch, value);
+        return false;
+    }
+    t->correct += tl_count_correct(logits, batch->labels);
+    t->loss_sum += value * (double)batch->count;
+    t->seen += batch->count;
+    t->grad_norm_sum += norm;
+    t->grad_norm_count++;
+    const tl_status status = tl_optimizer_step(t->optimizer);
+    tl_tape_reset(t->tape);
+    t->step++;
+    if (status != TL_OK) {
+        (void)work_error(t->program, "step %" PRId64 ": the optimizer failed: %s", t->step,
+                         tl_status_name(status));
+    }
+    return status == TL_OK;
+}
+
+static double mean(double sum, int64_t count) {
+    return count > 0 ? sum / (double)count : 0.0;
+}
+
+static void show_progress(training *t, progress *bar) {
+    char label[64];
+    char text[96];
+    (void)snprintf(label, sizeof label, "epoch %" PRId64 "/%" PRId64, t->epoch + 1, t->epochs);
+    (void)snprintf(text, sizeof text, "loss %.4f  accuracy %.2f%%", mean(t->loss_sum, t->seen),
+                   100.0 * mean((double)t->correct, t->seen));
+    progress_update(bar, label, t->seen / t->batch_size, tl_loader_batches(t->loader),
+                    (double)t->batch_size, "images", text);
+}
+
+/* ------------------------------------------------------------------ epochs */
+
+typedef enum outcome { FINISHED, FAILED, INTERRUPTED } outcome;
+
+/* Saves where the run stands, if it saves at all, and says so. */
+static outcome stop_after_interrupt(training *t, progress *bar, double started) {
+    progress_clear(bar);
+    t->seconds += seconds_now() - started;
+    if (t->checkpoint == NULL) {
+        (void)work_error(t->program, "interrupted; nothing was saved (no --checkpoint)");
+        return INTERRUPTED;
+    }
+    tl_error error;
+    if (save_checkpoint(t, &error) != TL_OK) {
+        (void)work_error(t->program, "%s", error.message);
+        return FAILED;
+    }
+    printf("interrupted after step %" PRId64 "; saved %s (go on with --resume %s)\n", t->step,
+           t->checkpoint, t->checkpoint);
+    return INTERRUPTED;
+}
+
+static void print_summary(const history_row *row, int64_t epochs) {
+    printf("epoch %.0f/%" PRId64 "  train loss %.4f accuracy %.2f%%  test loss %.4f accuracy "
+           "%.2f%%  %.1f s  peak %.0f MB  lr %.3g  |g| %.3g\n",
+           row->epoch, epochs, row->train_loss, 100.0 * row->train_accuracy, row->test_loss,
+           100.0 * row->test_accuracy, row->seconds, row->peak_bytes / 1e6, row->learning_rate,
+           row->grad_norm);
+    (void)fflush(stdout);
+}
+
+/* The epoch is complete: row, log, checkpoint. */
+static outcome close_epoch(training *t, const evaluation *test, double started) {
+    tl_error error;
+    const history_row row = {
+        .epoch = (double)(t->epoch + 1),
+        .train_loss = mean(t->loss_sum, t->seen),
+        .train_accuracy = mean((double)t->correct, t->seen),
+        .test_loss = test->loss,
+        .test_accuracy = test->accuracy,
+        .seconds = t->seconds + seconds_now() - started,
+        .peak_bytes = (double)tl_context_memory(t->context).peak,
+        .learning_rate = tl_optimizer_learning_rate(t->optimizer),
+        .grad_norm = mean(t->grad_norm_sum, t->grad_norm_count),
+    };
+    if (!history_add(&t->history, &row)) {
+        (void)work_error(t->program, "history: out of memory");
+        return FAILED;
+    }
+    t->epoch++;
+    t->loss_sum = 0.0;
+    t->correct = 0;
+    t->seen = 0;
+    t->grad_norm_sum = 0.0;
+    t->grad_norm_count = 0;
+    t->seconds = 0.0;
+    (void)tl_loader_start_epoch(t->loader, t->epoch);
+    print_summary(&row, t->epochs);
+    if (t->log != NULL && history_write_csv(&t->history, t->log, &error) != TL_OK) {
+        (void)work_error(t->program, "%s", error.message);
+        return FAILED;
+    }
+    if (t->checkpoint != NULL && save_checkpoint(t, &error) != TL_OK) {
+        (void)work_error(t->program, "%s", error.message);
+        return FAILED;
+    }
+    return FINISHED;
+}
+
+static outcome run_epoch(training *t) {
+    const double started = seconds_now();
+    progress bar;
+    progress_start(&bar, t->seen / t->batch_size);
+    tl_batch batch;
+    while (!interrupt_requested() && tl_loader_next(t->loader, &batch)) {
+        if (!train_step(t, &batch)) {
+            return FAILED;
+        }
+        show_progress(t, &bar);
+    }
+    evaluation test = {0};
+    tl_error error;
+    if (!interrupt_requested() &&
+        evaluate(t->tape, t->model, t->test, t->batch_size, &test, &error) != TL_OK) {
+        progress_clear(&bar);
+        (void)work_error(t->program, "evaluation: %s", error.message);
+        return FAILED;
+    }
+    if (interrupt_requested()) {
+        return stop_after_interrupt(t, &bar, started);
+    }
+    progress_clear(&bar);
+    return close_epoch(t, &test, started);
+}
+
+int training_run(training *t) {
+    const int64_t stop = t->stop_after > 0 && t->stop_after < t->epochs ? t->stop_after : t->epochs;
+    if (t->epoch >= stop) {
+        printf("nothing to do: %" PRId64 " of %" PRId64 " epochs are done\n", t->epoch, t->epochs);
+    }
+    while (t->epoch < stop) {
+        switch (run_epoch(t)) {
+        case FINISHED:
+            break;
+        case FAILED:
+            return EXIT_FAILED;
+        case INTERRUPTED:
+            return EXIT_INTERRUPTED;
+        }
+    }
+    return EXIT_DONE;
+}
+
+void training_free(training *t) {
+    history_free(&t->history);
+    tl_loader_free(t->loader);
+    tl_optimizer_free(t->optimizer);
+    tl_model_free(t->model);
+    tl_tape_free(t->tape);
+}

@@ -1,0 +1,63 @@
+/* training.h - the training loop of the classifiers: epochs, evaluation, log, checkpoints, resume.
+ *
+ * A run that is stopped - by --stop-after, Ctrl-C in the middle of an epoch, or SIGKILL after a
+ * checkpoint - and resumed does the same steps with the same bits as one that is not.
+ */
+#ifndef EXAMPLE_TRAINING_H
+#define EXAMPLE_TRAINING_H
+
+#include <tapeline/tapeline.h>
+
+#include "common/history.h"
+#include "common/options.h"
+
+typedef struct training {
+    const char *program; /* for messages */
+    option_table *options;
+    tl_context *context;
+    tl_tape *tape;
+    tl_model *model;
+    tl_optimizer *optimizer;
+    tl_schedule_config schedule;
+    tl_loader *loader;
+    const tl_dataset *test;
+    int64_t batch_size;
+    int64_t epochs;
+    int64_t stop_after;     /* epochs in all after which this run stops; 0: all */
+    double label_smoothing; /* of the training loss */
+    double clip_norm;       /* 0: no clipping */
+    const char *checkpoint; /* NULL: nothing is saved */
+    const char *log;        /* NULL: no CSV */
+
+    /* where the run stands */
+    int64_t epoch; /* completed */
+    int64_t step;
+    double loss_sum; /* of the epoch so far, over images */
+    int64_t correct;
+    int64_t seen;
+    double grad_norm_sum;
+    int64_t grad_norm_count;
+    double seconds; /* spent on the epoch before this process */
+    history history;
+    bool saved; /* a checkpoint was written or read: it is named in messages */
+} training;
+
+typedef struct evaluation {
+    double loss;
+    double accuracy;
+    int64_t count;
+} evaluation;
+
+/* Loss and accuracy on a dataset, in evaluation mode, without recording. */
+tl_status evaluate(tl_tape *tape, tl_model *model, const tl_dataset *dataset, int64_t batch_size,
+                   evaluation *result, tl_error *error);
+
+/* Puts model, optimizer and loop where a checkpoint's state says. */
+tl_status training_restore(training *t, const tl_state *state, tl_error *error);
+
+/* Trains to the end, or to where it is told to stop. Returns the program's exit code. */
+int training_run(training *t);
+
+void training_free(training *t);
+
+#endif
