@@ -111,8 +111,7 @@ tl_status history_save(const history *h, tl_state *state, tl_error *error) {
         }
         status = tl_state_put_array(
             state, path,
-            &(tl_state_array){
-                .type = TL_FLOAT64, .rank = 1, .shape = {h->count}, .data = values},
+            &(tl_state_array){.type = TL_FLOAT64, .rank = 1, .shape = {h->count}, .data = values},
             error);
     }
     free(values);

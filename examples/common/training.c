@@ -154,12 +154,12 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
     tl_status status = TL_OK;
     for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
         const int64_t low = integers[i].value == &random_seed ? INT64_MIN : 0;
-        status = tl_state_read_integer(state, integers[i].path, low, INT64_MAX,
-                                       integers[i].value, error);
+        status = tl_state_read_integer(state, integers[i].path, low, INT64_MAX, integers[i].value,
+                                       error);
     }
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == TL_OK; i++) {
-        status = tl_state_read_number(state, numbers[i].path, -1e300, 1e300, numbers[i].value,
-                                      error);
+        status =
+            tl_state_read_number(state, numbers[i].path, -1e300, 1e300, numbers[i].value, error);
     }
     if (status == TL_OK && rows > t->epoch) {
         error->status = status = TL_ERROR_FORMAT;
@@ -197,9 +197,9 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
     tl_tape_reset(t->tape);
     tl_tape_set_check_finite(t->tape, true);
     tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
-    tl_tensor *again = tl_cross_entropy(
-        t->tape, logits, batch->labels,
-        &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
+    tl_tensor *again =
+        tl_cross_entropy(t->tape, logits, batch->labels,
+                         &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
     (void)tl_backward(t->tape, again);
     const tl_error *error = tl_tape_error(t->tape);
     (void)work_error(t->program,
@@ -207,8 +207,8 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
                      "finite (%s); %s%s; try a smaller --lr or --clip-norm",
                      t->epoch + 1, t->step, loss,
                      error->status != TL_OK ? error->message : "no single operation is to blame",
-                     t->checkpoint != NULL && t->saved ? "the last good checkpoint is " :
-                                                         "no checkpoint was saved",
+                     t->checkpoint != NULL && t->saved ? "the last good checkpoint is "
+                                                       : "no checkpoint was saved",
                      t->checkpoint != NULL && t->saved ? t->checkpoint : "");
     tl_tape_set_check_finite(t->tape, false);
     tl_tape_reset(t->tape);
@@ -225,12 +225,11 @@ static bool gradient_norm(training *t, double *norm) {
 
 /* One step. False after a failure, whose message was printed. */
 static bool train_step(training *t, const tl_batch *batch) {
-    tl_optimizer_set_learning_rate(t->optimizer,
-                                   tl_schedule_learning_rate(&t->schedule, t->step));
+    tl_optimizer_set_learning_rate(t->optimizer, tl_schedule_learning_rate(&t->schedule, t->step));
     tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
-    tl_tensor *loss = tl_cross_entropy(
-        t->tape, logits, batch->labels,
-        &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
+    tl_tensor *loss =
+        tl_cross_entropy(t->tape, logits, batch->labels,
+                         &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
     if (tl_backward(t->tape, loss) != TL_OK) {
         (void)work_error(t->program, "step %" PRId64 ": %s", t->step,
                          tl_tape_error(t->tape)->message);

@@ -27,7 +27,10 @@ typedef struct tl_config_field {
 } tl_config_field;
 
 #define TL_CONFIG_FIELD(struct_, name_, type_, low_, high_)                                        \
-    { .name = #name_, .type = type_, .offset = offsetof(struct_, name_), .low = low_, .high = high_ }
+    {                                                                                              \
+        .name = #name_, .type = type_, .offset = offsetof(struct_, name_), .low = low_,            \
+        .high = high_                                                                              \
+    }
 #define TL_CONFIG_CHOICE(struct_, name_, choices_)                                                 \
     {                                                                                              \
         .name = #name_, .type = TL_FIELD_CHOICE, .offset = offsetof(struct_, name_),               \

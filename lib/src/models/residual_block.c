@@ -37,8 +37,8 @@ tl_tensor *tl_conv_bn_forward(const tl_conv_bn *pair, tl_tape *tape, tl_tensor *
 tl_status tl_residual_block_init(tl_residual_block *block, tl_parameters *parameters,
                                  const char *prefix, const tl_conv_bn_config *config,
                                  tl_random *random, tl_error *error) {
-    TL_TRY(tl_conv_bn_init(&block->first, parameters, prefix, "conv1", "bn1", config, random,
-                           error));
+    TL_TRY(
+        tl_conv_bn_init(&block->first, parameters, prefix, "conv1", "bn1", config, random, error));
     tl_conv_bn_config second = *config;
     second.in_channels = config->out_channels;
     second.stride = 1;
