@@ -3,11 +3,16 @@
 #define TL_TAPELINE_H
 
 #include <tapeline/context.h>
+#include <tapeline/dropout.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
+#include <tapeline/norm_layers.h>
+#include <tapeline/normalization.h>
 #include <tapeline/parameters.h>
+#include <tapeline/pooling.h>
 #include <tapeline/random.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
+#include <tapeline/upsample.h>
 
 #endif

@@ -5,7 +5,7 @@
  * of eight, the sums of up to 128 wide rows in an array in the first-level cache, which is then
  * added to the piece's sums in double. Pieces are merged in their order.
  */
-#include "kernels/k_channel_norm.h"
+#include "kernels/kernels.h"
 
 #include "kernels/channel_rows.h"
 

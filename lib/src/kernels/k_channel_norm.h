@@ -11,8 +11,6 @@
 #ifndef TL_K_CHANNEL_NORM_H
 #define TL_K_CHANNEL_NORM_H
 
-#include "kernels/kernels.h"
-
 typedef struct tl_channel_norm_shape {
     int64_t sets;
     int64_t rows;

@@ -3,7 +3,7 @@
  * Sixteen Philox blocks are worked at once, as loops over arrays of sixteen that the compiler turns
  * into vectors; they give the random numbers of 64 values. About 10 integer operations a value.
  */
-#include "kernels/k_dropout.h"
+#include "kernels/kernels.h"
 
 enum { BLOCKS = 16, WORDS = 4, GROUP = BLOCKS * WORDS, ROUNDS = 10 };
 

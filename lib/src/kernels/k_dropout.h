@@ -2,8 +2,6 @@
 #ifndef TL_K_DROPOUT_H
 #define TL_K_DROPOUT_H
 
-#include "kernels/kernels.h"
-
 typedef struct tl_dropout_kernels {
     /* y[i] = x[i] * scale where the random number r(i) >= threshold, else 0; added to what is there
      * if `accumulate`. y may be x. Backward is the same function from dy to dx.

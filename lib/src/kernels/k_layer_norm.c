@@ -5,7 +5,7 @@
  * in double over chunks. In backward the sums over rows are cut into pieces of rows by the shape;
  * a piece sums up to 128 rows in tl_real before it adds them to its sums in double.
  */
-#include "kernels/k_layer_norm.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 

@@ -3,8 +3,6 @@
 #ifndef TL_K_LAYER_NORM_H
 #define TL_K_LAYER_NORM_H
 
-#include "kernels/kernels.h"
-
 typedef struct tl_layer_norm_kernels {
     /* y = (x - mean) / sqrt(variance + epsilon) * weight + bias. y may be x. */
     void (*forward)(int64_t rows, int64_t width, const tl_real *x, const tl_real *weight,

@@ -1,5 +1,5 @@
 /* k_upsample.c - see k_upsample.h. Every written row has one writer; vectors run over channels. */
-#include "kernels/k_upsample.h"
+#include "kernels/kernels.h"
 
 #include "kernels/simd.h"
 

@@ -3,8 +3,6 @@
 #ifndef TL_K_UPSAMPLE_H
 #define TL_K_UPSAMPLE_H
 
-#include "kernels/kernels.h"
-
 typedef struct tl_upsample_shape {
     int64_t images;
     int64_t height; /* of the input */

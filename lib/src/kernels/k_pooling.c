@@ -1,10 +1,10 @@
-/* k_pool.c - see k_pool.h.
+/* k_pooling.c - see k_pooling.h.
  *
  * Forward goes over output rows (image, depth, height), backward over input rows: every value
  * written has one writer, which gathers in a fixed order. Within a row, position by position and
  * there vector by vector over the channels; what a window reads stays in the first-level cache.
  */
-#include "kernels/k_pool.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 
@@ -49,13 +49,13 @@ static range clip(int64_t begin, int64_t end, int64_t extent) {
 }
 
 /* The input positions in the window of output t along dimension d. */
-static range window_of(const tl_pool_shape *s, int d, int64_t t) {
+static range window_of(const tl_pooling_shape *s, int d, int64_t t) {
     const int64_t begin = t * s->stride[d] - s->padding[d];
     return clip(begin, begin + s->kernel[d], s->in[d]);
 }
 
 /* The outputs whose window covers input position i along dimension d. */
-static range windows_over(const tl_pool_shape *s, int d, int64_t i) {
+static range windows_over(const tl_pooling_shape *s, int d, int64_t i) {
     const int64_t last = i + s->padding[d];
     const int64_t before = last - s->kernel[d]; /* a window that begins here ends before i */
     const int64_t begin = before < 0 ? 0 : before / s->stride[d] + 1;
@@ -63,11 +63,11 @@ static range windows_over(const tl_pool_shape *s, int d, int64_t i) {
 }
 
 /* The offset of input position i in the window of output t along dimension d. */
-TL_INLINE int64_t offset_in(const tl_pool_shape *s, int d, int64_t i, int64_t t) {
+TL_INLINE int64_t offset_in(const tl_pooling_shape *s, int d, int64_t i, int64_t t) {
     return i + s->padding[d] - t * s->stride[d];
 }
 
-static int team_of(const tl_pool_shape *s, int threads) {
+static int team_of(const tl_pooling_shape *s, int threads) {
     const int64_t in = s->images * s->in[0] * s->in[1] * s->in[2] * s->channels;
     return in > TL_PARALLEL_MINIMUM ? threads : 1;
 }
@@ -76,7 +76,7 @@ static int64_t length_of(range r) {
     return r.end - r.begin;
 }
 
-static tl_real window_share(const tl_pool_shape *s, bool count_padding, const range window[3]) {
+static tl_real window_share(const tl_pooling_shape *s, bool count_padding, const range window[3]) {
     const int64_t positions =
         count_padding ? s->kernel[0] * s->kernel[1] * s->kernel[2]
                       : length_of(window[0]) * length_of(window[1]) * length_of(window[2]);
@@ -86,7 +86,7 @@ static tl_real window_share(const tl_pool_shape *s, bool count_padding, const ra
 /* ------------------------------------------------------------------ forward */
 
 /* The maximum of `count` channels over one window, and where it was. */
-TL_INLINE void max_vector(const tl_pool_shape *s, const tl_real *x, const range window[3],
+TL_INLINE void max_vector(const tl_pooling_shape *s, const tl_real *x, const range window[3],
                           int64_t first_code, tl_real *y, uint8_t *offsets, int64_t count) {
     tl_v best = tl_v_set(-(tl_real)INFINITY);
     tl_vi offset = (tl_vi){0};
@@ -111,7 +111,7 @@ TL_INLINE void max_vector(const tl_pool_shape *s, const tl_real *x, const range 
     }
 }
 
-TL_INLINE void average_vector(const tl_pool_shape *s, const tl_real *x, const range window[3],
+TL_INLINE void average_vector(const tl_pooling_shape *s, const tl_real *x, const range window[3],
                               tl_real share, tl_real *y, int64_t count) {
     tl_v sum = tl_v_zero();
     for (int64_t d = window[0].begin; d < window[0].end; d++) {
@@ -125,8 +125,9 @@ TL_INLINE void average_vector(const tl_pool_shape *s, const tl_real *x, const ra
 }
 
 /* One row of outputs; `x` is the image, `y` and `offsets` the row. */
-TL_INLINE void forward_row(const tl_pool_shape *s, const tl_real *x, int64_t depth, int64_t height,
-                           bool maximum, bool count_padding, tl_real *y, uint8_t *offsets) {
+TL_INLINE void forward_row(const tl_pooling_shape *s, const tl_real *x, int64_t depth,
+                           int64_t height, bool maximum, bool count_padding, tl_real *y,
+                           uint8_t *offsets) {
     range window[3] = {window_of(s, 0, depth), window_of(s, 1, height), {0, 0}};
     for (int64_t t = 0; t < s->out[2]; t++) {
         window[2] = window_of(s, 2, t);
@@ -147,9 +148,9 @@ TL_INLINE void forward_row(const tl_pool_shape *s, const tl_real *x, int64_t dep
     }
 }
 
-static void max_forward(const tl_pool_shape *shape, const tl_real *x, tl_real *y, uint8_t *offsets,
-                        int threads) {
-    const tl_pool_shape s = *shape;
+static void max_forward(const tl_pooling_shape *shape, const tl_real *x, tl_real *y,
+                        uint8_t *offsets, int threads) {
+    const tl_pooling_shape s = *shape;
     const int64_t image = s.in[0] * s.in[1] * s.in[2] * s.channels;
     const int64_t rows = s.images * s.out[0] * s.out[1];
     const int team = team_of(&s, threads);
@@ -161,9 +162,9 @@ static void max_forward(const tl_pool_shape *shape, const tl_real *x, tl_real *y
     }
 }
 
-static void average_forward(const tl_pool_shape *shape, bool count_padding, const tl_real *x,
+static void average_forward(const tl_pooling_shape *shape, bool count_padding, const tl_real *x,
                             tl_real *y, int threads) {
-    const tl_pool_shape s = *shape;
+    const tl_pooling_shape s = *shape;
     const int64_t image = s.in[0] * s.in[1] * s.in[2] * s.channels;
     const int64_t rows = s.images * s.out[0] * s.out[1];
     const int team = team_of(&s, threads);
@@ -177,7 +178,7 @@ static void average_forward(const tl_pool_shape *shape, bool count_padding, cons
 /* ------------------------------------------------------------------ backward */
 
 /* What `count` channels at one input position receive from the windows over it. */
-TL_INLINE tl_v gather_max(const tl_pool_shape *s, const tl_real *dy, const uint8_t *offsets,
+TL_INLINE tl_v gather_max(const tl_pooling_shape *s, const tl_real *dy, const uint8_t *offsets,
                           const range over[3], const int64_t position[3], int64_t count) {
     tl_v sum = tl_v_zero();
     for (int64_t d = over[0].begin; d < over[0].end; d++) {
@@ -197,7 +198,7 @@ TL_INLINE tl_v gather_max(const tl_pool_shape *s, const tl_real *dy, const uint8
     return sum;
 }
 
-TL_INLINE tl_v gather_average(const tl_pool_shape *s, bool count_padding, const tl_real *dy,
+TL_INLINE tl_v gather_average(const tl_pooling_shape *s, bool count_padding, const tl_real *dy,
                               const range over[3], int64_t count) {
     tl_v sum = tl_v_zero();
     for (int64_t d = over[0].begin; d < over[0].end; d++) {
@@ -214,7 +215,7 @@ TL_INLINE tl_v gather_average(const tl_pool_shape *s, bool count_padding, const 
 }
 
 /* One row of inputs; `dy` and `offsets` are the image, `dx` the row. */
-TL_INLINE void backward_row(const tl_pool_shape *s, const tl_real *dy, const uint8_t *offsets,
+TL_INLINE void backward_row(const tl_pooling_shape *s, const tl_real *dy, const uint8_t *offsets,
                             int64_t depth, int64_t height, bool maximum, bool count_padding,
                             tl_real *dx, bool accumulate) {
     int64_t position[3] = {depth, height, 0};
@@ -235,9 +236,9 @@ TL_INLINE void backward_row(const tl_pool_shape *s, const tl_real *dy, const uin
     }
 }
 
-static void max_backward(const tl_pool_shape *shape, const tl_real *dy, const uint8_t *offsets,
+static void max_backward(const tl_pooling_shape *shape, const tl_real *dy, const uint8_t *offsets,
                          tl_real *dx, bool accumulate, int threads) {
-    const tl_pool_shape s = *shape;
+    const tl_pooling_shape s = *shape;
     const int64_t image = s.out[0] * s.out[1] * s.out[2] * s.channels;
     const int64_t rows = s.images * s.in[0] * s.in[1];
     const int team = team_of(&s, threads);
@@ -249,9 +250,9 @@ static void max_backward(const tl_pool_shape *shape, const tl_real *dy, const ui
     }
 }
 
-static void average_backward(const tl_pool_shape *shape, bool count_padding, const tl_real *dy,
+static void average_backward(const tl_pooling_shape *shape, bool count_padding, const tl_real *dy,
                              tl_real *dx, bool accumulate, int threads) {
-    const tl_pool_shape s = *shape;
+    const tl_pooling_shape s = *shape;
     const int64_t image = s.out[0] * s.out[1] * s.out[2] * s.channels;
     const int64_t rows = s.images * s.in[0] * s.in[1];
     const int team = team_of(&s, threads);
@@ -335,7 +336,7 @@ static void global_average_backward(int64_t images, int64_t positions, int64_t c
     }
 }
 
-const tl_pool_kernels TL_PER_ISA(tl_pool_kernels) = {
+const tl_pooling_kernels TL_PER_ISA(tl_pooling_kernels) = {
     .max_forward = max_forward,
     .max_backward = max_backward,
     .average_forward = average_forward,
