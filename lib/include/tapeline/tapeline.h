@@ -4,12 +4,23 @@
 
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
+#include <tapeline/dropout.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
+#include <tapeline/local_resnet.h>
+#include <tapeline/model.h>
+#include <tapeline/norm_layers.h>
+#include <tapeline/normalization.h>
+#include <tapeline/optimizer.h>
 #include <tapeline/parameters.h>
+#include <tapeline/pooling.h>
 #include <tapeline/random.h>
+#include <tapeline/resnet_cifar.h>
+#include <tapeline/schedule.h>
+#include <tapeline/state.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
+#include <tapeline/upsample.h>
 
 #endif

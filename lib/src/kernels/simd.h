@@ -180,6 +180,19 @@ TL_INLINE void tl_v_store_partial(tl_real *p, tl_v v, int64_t count) {
 #endif
 }
 
+/* The first `count` lanes of what lies at p, all of them (the common case) or fewer. */
+TL_INLINE tl_v tl_v_load_some(const tl_real *p, int64_t count) {
+    return count == TL_LANES ? tl_v_load(p) : tl_v_load_partial(p, count);
+}
+
+TL_INLINE void tl_v_store_some(tl_real *p, tl_v v, int64_t count) {
+    if (count == TL_LANES) {
+        tl_v_store(p, v);
+    } else {
+        tl_v_store_partial(p, v, count);
+    }
+}
+
 /* The sum of the lanes, pairwise: lane i with lane i + LANES/2, and so on (a fixed order). */
 TL_INLINE tl_real tl_v_sum(tl_v v) {
     tl_real lanes[TL_VECTOR_BYTES / sizeof(tl_real)];
