@@ -38,12 +38,22 @@
 #define TL_PARALLEL_MINIMUM 60000
 
 #include "kernels/k_gemm.h"
+#include "kernels/k_activation.h"
+#include "kernels/k_broadcast.h"
+#include "kernels/k_loss.h"
+#include "kernels/k_reduce.h"
+#include "kernels/k_softmax.h"
 #include "kernels/k_vector.h"
 
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_gemm_kernels *gemm;
+    const tl_activation_kernels *activation;
+    const tl_broadcast_kernels *broadcast;
+    const tl_loss_kernels *loss;
+    const tl_reduce_kernels *reduce;
+    const tl_softmax_kernels *softmax;
     const tl_vector_kernels *vector;
 } tl_kernels;
 
