@@ -2,6 +2,8 @@
 #ifndef TL_TAPELINE_H
 #define TL_TAPELINE_H
 
+#include <tapeline/activation.h>
+#include <tapeline/arithmetic.h>
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
