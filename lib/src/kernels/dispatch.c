@@ -9,6 +9,7 @@
     .activation = &tl_activation_kernels_##isa_, \
     .broadcast = &tl_broadcast_kernels_##isa_, \
     .channel_norm = &tl_channel_norm_kernels_##isa_, \
+    .conv = &tl_conv_kernels_##isa_, \
     .dropout = &tl_dropout_kernels_##isa_, \
     .gemm = &tl_gemm_kernels_##isa_, \
     .layer_norm = &tl_layer_norm_kernels_##isa_, \

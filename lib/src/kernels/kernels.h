@@ -40,6 +40,7 @@
 #include "kernels/k_activation.h"
 #include "kernels/k_broadcast.h"
 #include "kernels/k_channel_norm.h"
+#include "kernels/k_conv.h"
 #include "kernels/k_dropout.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
@@ -57,6 +58,7 @@ typedef struct tl_kernels {
     const tl_activation_kernels *activation;
     const tl_broadcast_kernels *broadcast;
     const tl_channel_norm_kernels *channel_norm;
+    const tl_conv_kernels *conv;
     const tl_dropout_kernels *dropout;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
