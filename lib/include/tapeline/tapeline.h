@@ -5,12 +5,15 @@
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
 #include <tapeline/context.h>
+#include <tapeline/convolution.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
 #include <tapeline/local_resnet.h>
+#include <tapeline/loss.h>
+#include <tapeline/matmul.h>
 #include <tapeline/model.h>
 #include <tapeline/norm_layers.h>
 #include <tapeline/normalization.h>

@@ -17,7 +17,7 @@
 #ifndef TL_K_CONV_TILES_H
 #define TL_K_CONV_TILES_H
 
-#include "kernels/k_conv.h"
+#include "kernels/kernels.h"
 #include "kernels/k_conv_blocks.h"
 
 #include <string.h>

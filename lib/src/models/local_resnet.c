@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 #include <tapeline/matmul.h>
-#include <tapeline/pool.h>
+#include <tapeline/pooling.h>
 
 #include "models/attention_module.h"
 #include "models/model_internal.h"

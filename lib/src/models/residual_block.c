@@ -19,17 +19,19 @@ tl_status tl_conv_bn_init(tl_conv_bn *pair, tl_parameters *parameters, const cha
                                   .padding = {padding, padding}},
         random, error));
     (void)snprintf(name, sizeof name, "%s.%s", prefix, bn_name);
-    return tl_batch_norm_layer_init(&pair->bn, parameters, name,
-                                    &(tl_batch_norm_layer_config){.channels = config->out_channels,
-                                                                  .momentum = config->momentum,
-                                                                  .epsilon = config->epsilon},
-                                    random, error);
+    return tl_batch_norm_layer_init(
+        &pair->bn, parameters, name,
+        &(tl_batch_norm_layer_config){
+            .channels = config->out_channels,
+            .norm = {.momentum = config->momentum, .epsilon = config->epsilon}},
+        error);
 }
 
 tl_tensor *tl_conv_bn_forward(const tl_conv_bn *pair, tl_tape *tape, tl_tensor *x, bool relu,
                               tl_tensor *residual) {
     tl_tensor *h = tl_conv2d_layer_forward(&pair->conv, tape, x);
-    tl_tensor *y = tl_batch_norm_layer_forward_fused(&pair->bn, tape, h, relu, residual);
+    tl_tensor *y = relu ? tl_batch_norm_layer_forward_relu(&pair->bn, tape, h, residual)
+                        : tl_batch_norm_layer_forward(&pair->bn, tape, h);
     tl_release(tape, h);
     return y;
 }

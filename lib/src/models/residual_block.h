@@ -4,7 +4,7 @@
 #define TL_RESIDUAL_BLOCK_H
 
 #include <tapeline/convolution.h>
-#include <tapeline/normalization.h>
+#include <tapeline/norm_layers.h>
 #include <tapeline/parameters.h>
 
 typedef struct tl_conv_bn {
@@ -26,7 +26,7 @@ tl_status tl_conv_bn_init(tl_conv_bn *pair, tl_parameters *parameters, const cha
                           const char *conv_name, const char *bn_name,
                           const tl_conv_bn_config *config, tl_random *random, tl_error *error);
 
-/* bn(conv(x)), then + residual if there is one, then relu if asked for. Keeps x. */
+/* bn(conv(x)), or relu(bn(conv(x)) + residual) where residual may be NULL. Keeps x. */
 tl_tensor *tl_conv_bn_forward(const tl_conv_bn *pair, tl_tape *tape, tl_tensor *x, bool relu,
                               tl_tensor *residual);
 
