@@ -14,9 +14,7 @@
 #ifndef TL_LOCAL_RESNET_H
 #define TL_LOCAL_RESNET_H
 
-#include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
-#include <tapeline/non_local.h>
 
 #ifdef __cplusplus
 extern "C" {

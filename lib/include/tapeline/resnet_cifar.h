@@ -19,9 +19,7 @@
 #ifndef TL_RESNET_CIFAR_H
 #define TL_RESNET_CIFAR_H
 
-#include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
-#include <tapeline/non_local.h>
 
 #ifdef __cplusplus
 extern "C" {

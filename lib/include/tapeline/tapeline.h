@@ -4,10 +4,12 @@
 
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
+#include <tapeline/attention_kinds.h>
 #include <tapeline/context.h>
 #include <tapeline/convolution.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
+#include <tapeline/efficient_attention.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>

@@ -11,7 +11,6 @@
 #define TL_K_ATTENTION_STEPS_H
 
 #include "kernels/k_attention_tiles.h"
-#include "kernels/k_efficient_attention.h"
 
 #define TL_ATTENTION_HEADS_ROW(count)                                                              \
     (TL_ATTENTION_PADDED(count) + (int64_t)(TL_ALIGNMENT / sizeof(tl_real)))

@@ -42,6 +42,7 @@
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_conv.h"
 #include "kernels/k_dropout.h"
+#include "kernels/k_efficient_attention.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
 #include "kernels/k_loss.h"
@@ -60,6 +61,7 @@ typedef struct tl_kernels {
     const tl_channel_norm_kernels *channel_norm;
     const tl_conv_kernels *conv;
     const tl_dropout_kernels *dropout;
+    const tl_efficient_attention_kernels *efficient_attention;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
     const tl_loss_kernels *loss;

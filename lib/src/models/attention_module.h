@@ -4,7 +4,6 @@
 
 #include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
-#include <tapeline/non_local.h>
 
 typedef struct tl_attention_module_config {
     tl_attention_kind kind;
@@ -18,10 +17,7 @@ typedef struct tl_attention_module_config {
 
 typedef struct tl_attention_module {
     tl_attention_kind kind;
-    union {
-        tl_efficient_attention_layer efficient;
-        tl_non_local_layer non_local;
-    } layer;
+    tl_efficient_attention_layer efficient;
 } tl_attention_module;
 
 /* `kind` must not be TL_ATTENTION_NONE. */
