@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/interrupt.h"
+#include "common/options_state.h"
 #include "common/progress.h"
 
 /* ------------------------------------------------------------------ evaluation */

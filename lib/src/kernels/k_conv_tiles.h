@@ -63,7 +63,7 @@ TL_INLINE int64_t tl_conv_balanced(int64_t count, int64_t most) {
 }
 
 /* Chooses the tiles once the axes are known. */
-static void tl_conv_cut(tl_conv_correlation *c) {
+static inline void tl_conv_cut(tl_conv_correlation *c) {
     int64_t total = c->batch;
     for (int d = 0; d < 3; d++) {
         total *= c->axis[d].count;
@@ -194,7 +194,7 @@ typedef struct tl_conv_tile {
 } tl_conv_tile;
 
 /* Copies the box [low, low + extent) of images n0 ... into the slab, zeros outside the source. */
-static void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source, int64_t n0,
+static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source, int64_t n0,
                               int64_t images, const int64_t low[3], tl_real *slab) {
     const tl_conv_axis *a = c->axis;
     const int64_t channels = c->source_channels;
@@ -225,7 +225,7 @@ static void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *sourc
 
 /* Prepares tile `item`: its slab if it needs one, and where each position's source (relative to
  * the tile's) and destination lie. */
-static tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const tl_real *source,
+static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const tl_real *source,
                                       int64_t item, tl_real *slab, int64_t *source_offsets,
                                       int64_t *destination_offsets) {
     const tl_conv_axis *a = c->axis;

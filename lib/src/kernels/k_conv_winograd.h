@@ -128,7 +128,7 @@ TL_INLINE void tl_winograd_transform_inside(const tl_real *corner, int64_t row_s
 
 /* Patches of tiles first ... first + count - 1 of source [N, height, width, channels] into
  * transformed [16][item_tiles][channels]. */
-static void tl_winograd_transform_patches(const tl_winograd_map *m, const tl_real *source,
+static inline void tl_winograd_transform_patches(const tl_winograd_map *m, const tl_real *source,
                                           int64_t channels, int64_t first, int64_t count,
                                           tl_real *transformed) {
     const int64_t stride = m->item_tiles * channels;

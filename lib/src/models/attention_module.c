@@ -28,9 +28,7 @@ tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *p
 
 tl_tensor *tl_attention_module_forward(const tl_attention_module *module, tl_tape *tape,
                                        tl_tensor *x) {
-    tl_tensor *y = module->kind == TL_ATTENTION_EFFICIENT
-                       ? tl_efficient_attention_layer_forward(&module->layer.efficient, tape, x)
-                       : tl_non_local_layer_forward(&module->layer.non_local, tape, x);
+    tl_tensor *y = tl_efficient_attention_layer_forward(&module->efficient, tape, x);
     tl_release(tape, x);
     return y;
 }
