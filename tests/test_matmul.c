@@ -109,23 +109,23 @@ START_TEST(layer) {
     tl_parameters *parameters = tl_parameters_create(context, &error);
     tl_random random = tl_random_create(7, TL_RANDOM_INITIALIZE, 0);
     tl_linear_layer linear;
-    ck_assert_int_eq(
-        tl_linear_layer_init(&linear, parameters, "head",
-                             &(tl_linear_layer_config){.in_features = 6, .out_features = 4},
-                             &random, &error),
-        TL_OK);
+    ck_assert_int_eq(tl_linear_layer_init(&linear, parameters, "head",
+                                          &(tl_linear_layer_config){.in_features = 6,
+                                                                    .out_features = 4,
+                                                                    .use_bias = true,
+                                                                    .initialization = TL_LINEAR_HE},
+                                          &random, &error),
+                     TL_OK);
     ck_assert_ptr_eq(tl_parameters_find(parameters, "head.weight"), linear.weight);
     ck_assert_ptr_eq(tl_parameters_find(parameters, "head.bias"), linear.bias);
     ck_assert(tl_tensor_data(linear.weight)[0] != 0 && tl_tensor_data(linear.bias)[0] == 0);
     tl_linear_layer zero;
-    ck_assert_int_eq(
-        tl_linear_layer_init(&zero, parameters, "zero",
-                             &(tl_linear_layer_config){.in_features = 4,
-                                                       .out_features = 3,
-                                                       .without_bias = true,
-                                                       .initialization = TL_LINEAR_ZERO},
-                             &random, &error),
-        TL_OK);
+    ck_assert_int_eq(tl_linear_layer_init(
+                         &zero, parameters, "zero",
+                         &(tl_linear_layer_config){
+                             .in_features = 4, .out_features = 3, .initialization = TL_LINEAR_ZERO},
+                         &random, &error),
+                     TL_OK);
     ck_assert_ptr_null(zero.bias);
     tl_tape *tape = tl_tape_create(context);
     tl_real x[12] = {1, 2, 3};
@@ -139,11 +139,13 @@ START_TEST(layer) {
                                           &error),
                      TL_ERROR_INVALID_ARGUMENT);
     assert_error(&error, TL_ERROR_INVALID_ARGUMENT, "found 6 and 0");
-    ck_assert_int_eq(
-        tl_linear_layer_init(&linear, parameters, "head",
-                             &(tl_linear_layer_config){.in_features = 6, .out_features = 4},
-                             &random, NULL),
-        TL_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tl_linear_layer_init(&linear, parameters, "head",
+                                          &(tl_linear_layer_config){.in_features = 6,
+                                                                    .out_features = 4,
+                                                                    .use_bias = true,
+                                                                    .initialization = TL_LINEAR_HE},
+                                          &random, NULL),
+                     TL_ERROR_INVALID_ARGUMENT);
     tl_parameters_free(parameters);
     tl_context_free(context);
 }

@@ -6,7 +6,6 @@
 #include <tapeline/dataset.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
-#include <tapeline/linear.h>
 #include <tapeline/loader.h>
 #include <tapeline/matmul.h>
 #include <tapeline/parameters.h>

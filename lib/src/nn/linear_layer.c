@@ -1,6 +1,7 @@
-#include <tapeline/linear.h>
+#include <tapeline/matmul.h>
 
 #include <inttypes.h>
+#include <math.h>
 
 #include "core/error_internal.h"
 
@@ -16,7 +17,7 @@ tl_status tl_linear_layer_init(tl_linear_layer *layer, tl_parameters *parameters
                        "%" PRId64 " and %" PRId64,
                        in, out);
     }
-    if (config->initialization < TL_LINEAR_HE || config->initialization > TL_LINEAR_ZERO) {
+    if (config->initialization < TL_LINEAR_UNIFORM || config->initialization > TL_LINEAR_ZERO) {
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT, "linear layer: unknown initialization %d",
                        (int)config->initialization);
     }
@@ -28,14 +29,20 @@ tl_status tl_linear_layer_init(tl_linear_layer *layer, tl_parameters *parameters
     if (layer->weight == NULL) {
         return error->status;
     }
-    if (!config->without_bias) {
+    if (config->use_bias) {
         layer->bias =
             tl_parameters_add(parameters, prefix, "bias", TL_GROUP_NO_DECAY, "out", 1, &out, error);
         if (layer->bias == NULL) {
             return error->status;
         }
     }
-    if (config->initialization == TL_LINEAR_HE) {
+    if (config->initialization == TL_LINEAR_UNIFORM) {
+        const double bound = 1 / sqrt((double)in);
+        tl_initialize_uniform(layer->weight, -bound, bound, random);
+        if (layer->bias != NULL) {
+            tl_initialize_uniform(layer->bias, -bound, bound, random);
+        }
+    } else if (config->initialization == TL_LINEAR_HE) {
         tl_initialize_he_normal(layer->weight, in, random);
     } else if (config->initialization == TL_LINEAR_XAVIER) {
         tl_initialize_xavier_uniform(layer->weight, in, out, random);
