@@ -8,8 +8,11 @@
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
 #include <tapeline/matmul.h>
+#include <tapeline/optimizer.h>
 #include <tapeline/parameters.h>
 #include <tapeline/random.h>
+#include <tapeline/schedule.h>
+#include <tapeline/state.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
 

@@ -3,8 +3,14 @@
 #include <string.h>
 
 /* The families of one instruction set. A new family gets a line here and in kernels.h. */
-#define TL_KERNELS_OF(isa_)                                                                        \
-    { .isa = #isa_, .gemm = &tl_gemm_kernels_##isa_, .vector = &tl_vector_kernels_##isa_, }
+/* clang-format off */
+#define TL_KERNELS_OF(isa_) {              \
+    .isa = #isa_,                          \
+    .gemm = &tl_gemm_kernels_##isa_,       \
+    .optimizer = &tl_optimizer_kernels_##isa_, \
+    .vector = &tl_vector_kernels_##isa_,   \
+}
+/* clang-format on */
 
 static const tl_kernels kernels_baseline = TL_KERNELS_OF(baseline);
 

@@ -38,12 +38,14 @@
 #define TL_PARALLEL_MINIMUM 60000
 
 #include "kernels/k_gemm.h"
+#include "kernels/k_optimizer.h"
 #include "kernels/k_vector.h"
 
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_gemm_kernels *gemm;
+    const tl_optimizer_kernels *optimizer;
     const tl_vector_kernels *vector;
 } tl_kernels;
 
