@@ -1,35 +1,63 @@
-/* matmul.c - matrix products.
+/* Matrix products.
  *
- *   matmul:  y = a b           da = dy bT         db = aT dy
- *   linear:  y = x wT + bias   dx = dy w          dw = dyT x      dbias = sum of dy's rows
+ * matmul, per batch item:  Y = A B, A [M, K], B [K, P].
+ *     dL = <dY, dA B + A dB>, so  dA = dY B^T,  dB = A^T dY.
+ *     Saved: A where B wants a gradient, B where A wants one.
  *
- * All are one call of the GEMM kernels each. Saved: a or x, and b (weights live anyway).
+ * linear, with R rows x_r [I] (all leading dimensions of x):  Y = X W^T + 1 b^T.
+ *     dX = dY W,  dW = dY^T X,  db = sum over rows of dY = 1^T dY.
+ *     Saved: X where W wants a gradient, W where X wants one.
  */
 #include <tapeline/matmul.h>
 
-#include <inttypes.h>
-
 #include "core/op.h"
+#include "kernels/kernels.h"
 
-/* C = alpha op(A) op(B), written or added to; false with the error recorded if memory fails. */
-static bool multiply(tl_node *node, tl_gemm_problem problem) {
-    const tl_gemm_kernels *k = TL_NODE_KERNELS(node)->gemm;
+static void multiply_node(tl_node *node, const tl_gemm_problem *problem) {
+    const tl_gemm_kernels *gemm = TL_NODE_KERNELS(node)->gemm;
     const int threads = TL_NODE_THREADS(node);
-    problem.alpha = 1;
-    void *scratch = tl_node_scratch(node, k->scratch_bytes(&problem, threads));
+    void *scratch = tl_node_scratch(node, gemm->scratch_bytes(problem, threads));
     if (scratch != NULL) {
-        k->multiply(&problem, scratch, threads);
+        gemm->multiply(problem, scratch, threads);
     }
-    return scratch != NULL;
+}
+
+/* False if memory failed. */
+static bool multiply_op(tl_op *op, const tl_gemm_problem *problem) {
+    const tl_gemm_kernels *gemm = TL_OP_KERNELS(op)->gemm;
+    const int threads = TL_OP_THREADS(op);
+    void *scratch = tl_op_scratch(op, gemm->scratch_bytes(problem, threads));
+    if (scratch == NULL) {
+        return false;
+    }
+    gemm->multiply(problem, scratch, threads);
+    return true;
+}
+
+/* Each of the first two inputs is read for the gradient of the other. */
+static void save_factors(tl_op *op) {
+    if (tl_op_wants(op, 0)) {
+        tl_op_save_input(op, 1);
+    }
+    if (tl_op_wants(op, 1)) {
+        tl_op_save_input(op, 0);
+    }
+}
+
+/* The shape of the result: x's, with another last extent. */
+static tl_tensor *output_like(tl_op *op, const tl_tensor *x, int64_t last) {
+    int64_t shape[TL_MAX_RANK];
+    for (int i = 0; i < x->rank; i++) {
+        shape[i] = x->shape[i];
+    }
+    shape[x->rank - 1] = last;
+    return tl_op_output(op, x->rank, shape);
 }
 
 /* ------------------------------------------------------------------ matmul */
 
 typedef struct matmul_state {
-    int64_t batch;
-    int64_t m;
-    int64_t k;
-    int64_t p;
+    int64_t batch, m, k, p;
 } matmul_state;
 
 static void matmul_backward(tl_node *node) {
@@ -37,11 +65,12 @@ static void matmul_backward(tl_node *node) {
     const tl_real *dy = tl_node_output_grad(node);
     bool accumulate;
     tl_real *da = tl_node_grad(node, 0, &accumulate);
-    if (da != NULL) { /* forward: y = a b, so da += dy bT */
-        (void)multiply(node, (tl_gemm_problem){.m = s->m,
+    if (da != NULL) { /* dA = dY B^T */
+        multiply_node(node, &(tl_gemm_problem){.m = s->m,
                                                .n = s->k,
                                                .k = s->p,
                                                .transpose_b = true,
+                                               .alpha = 1,
                                                .beta = accumulate ? 1 : 0,
                                                .a = dy,
                                                .b = tl_node_input(node, 1),
@@ -52,11 +81,12 @@ static void matmul_backward(tl_node *node) {
                                                .batch_stride_c = s->m * s->k});
     }
     tl_real *db = tl_node_grad(node, 1, &accumulate);
-    if (db != NULL) { /* db += aT dy */
-        (void)multiply(node, (tl_gemm_problem){.m = s->k,
+    if (db != NULL) { /* dB = A^T dY */
+        multiply_node(node, &(tl_gemm_problem){.m = s->k,
                                                .n = s->p,
                                                .k = s->m,
                                                .transpose_a = true,
+                                               .alpha = 1,
                                                .beta = accumulate ? 1 : 0,
                                                .a = tl_node_input(node, 0),
                                                .b = dy,
@@ -69,15 +99,15 @@ static void matmul_backward(tl_node *node) {
 }
 
 static bool matmul_shapes_fit(const tl_tensor *a, const tl_tensor *b) {
-    if (a->rank != b->rank || a->rank < 2) {
+    if (a->rank < 2 || a->rank != b->rank || a->shape[a->rank - 1] != b->shape[a->rank - 2]) {
         return false;
     }
-    for (int d = 0; d < a->rank - 2; d++) {
-        if (a->shape[d] != b->shape[d]) {
+    for (int i = 0; i < a->rank - 2; i++) {
+        if (a->shape[i] != b->shape[i]) {
             return false;
         }
     }
-    return a->shape[a->rank - 1] == b->shape[a->rank - 2];
+    return true;
 }
 
 tl_tensor *tl_matmul(tl_tape *tape, tl_tensor *a, tl_tensor *b) {
@@ -86,105 +116,108 @@ tl_tensor *tl_matmul(tl_tape *tape, tl_tensor *a, tl_tensor *b) {
         return NULL;
     }
     if (!matmul_shapes_fit(a, b)) {
-        char a_text[TL_SHAPE_TEXT_SIZE];
-        char b_text[TL_SHAPE_TEXT_SIZE];
+        char text_a[TL_SHAPE_TEXT_SIZE], text_b[TL_SHAPE_TEXT_SIZE];
         return tl_op_fail(&op, TL_ERROR_SHAPE,
-                          "expected [..., M, K] and [..., K, P] with the same leading dimensions, "
-                          "found %s and %s",
-                          tl_shape_text(a->rank, a->shape, a_text),
-                          tl_shape_text(b->rank, b->shape, b_text));
+                          "expected a [..., M, K] and b [..., K, P] with equal leading "
+                          "dimensions, found a %s and b %s",
+                          tl_shape_text(a->rank, a->shape, text_a),
+                          tl_shape_text(b->rank, b->shape, text_b));
     }
-    const int rank = a->rank;
-    int64_t shape[TL_MAX_RANK];
-    int64_t batch = 1;
-    for (int d = 0; d < rank - 2; d++) {
-        shape[d] = a->shape[d];
-        batch *= a->shape[d];
-    }
-    const matmul_state sizes = {.batch = batch,
-                                .m = a->shape[rank - 2],
-                                .k = a->shape[rank - 1],
-                                .p = b->shape[rank - 1]};
-    shape[rank - 2] = sizes.m;
-    shape[rank - 1] = sizes.p;
-    tl_tensor *y = tl_op_output(&op, rank, shape);
-    matmul_state *state = y != NULL ? tl_op_state(&op, sizeof *state) : NULL;
-    if (state == NULL) {
+    tl_tensor *y = output_like(&op, a, b->shape[b->rank - 1]);
+    if (y == NULL) {
         return NULL;
     }
-    *state = sizes;
-    if (!multiply(op.node, (tl_gemm_problem){.m = sizes.m,
-                                             .n = sizes.p,
-                                             .k = sizes.k,
+    matmul_state *s = tl_op_state(&op, sizeof *s);
+    if (s == NULL) {
+        return NULL;
+    }
+    s->m = y->shape[y->rank - 2];
+    s->p = y->shape[y->rank - 1];
+    s->k = a->shape[a->rank - 1];
+    s->batch = y->size / (s->m * s->p);
+    if (!multiply_op(&op, &(tl_gemm_problem){.m = s->m,
+                                             .n = s->p,
+                                             .k = s->k,
+                                             .alpha = 1,
                                              .a = a->storage->data,
                                              .b = b->storage->data,
                                              .c = y->storage->data,
-                                             .batch = batch,
-                                             .batch_stride_a = sizes.m * sizes.k,
-                                             .batch_stride_b = sizes.k * sizes.p,
-                                             .batch_stride_c = sizes.m * sizes.p})) {
-        return tl_op_finish(&op, NULL);
+                                             .batch = s->batch,
+                                             .batch_stride_a = s->m * s->k,
+                                             .batch_stride_b = s->k * s->p,
+                                             .batch_stride_c = s->m * s->p})) {
+        return NULL;
     }
-    const double flops = 2.0 * (double)y->size * (double)sizes.k;
-    tl_op_set_flops(&op, flops,
-                    flops * ((tl_op_wants(&op, 0) ? 1.0 : 0.0) + (tl_op_wants(&op, 1) ? 1.0 : 0.0)));
-    if (tl_op_wants(&op, 1)) {
-        tl_op_save_input(&op, 0);
-    }
-    if (tl_op_wants(&op, 0)) {
-        tl_op_save_input(&op, 1);
-    }
+    const double flops = 2.0 * (double)y->size * (double)s->k;
+    tl_op_set_flops(&op, flops, flops * (tl_op_wants(&op, 0) + tl_op_wants(&op, 1)));
+    save_factors(&op);
     return tl_op_finish(&op, matmul_backward);
 }
 
 /* ------------------------------------------------------------------ linear */
 
 typedef struct linear_state {
-    int64_t rows;
-    int64_t in;
-    int64_t out;
+    int64_t rows, in, out;
 } linear_state;
 
-static void linear_backward_bias(tl_node *node, const linear_state *s) {
+/* db = 1^T dY: as a product with a row of ones, whose long sums have two levels and a fixed order.
+ */
+static void bias_backward(tl_node *node, const linear_state *s, const tl_real *dy) {
     bool accumulate;
-    tl_real *dbias = tl_node_grad(node, 2, &accumulate);
-    if (dbias == NULL) {
+    tl_real *db = tl_node_grad(node, 2, &accumulate);
+    if (db == NULL) {
         return;
     }
-    const tl_conv_kernels *k = TL_NODE_KERNELS(node)->conv;
-    void *scratch = tl_node_scratch(node, k->bias_scratch_bytes(s->rows, s->out));
-    if (scratch != NULL) {
-        k->backward_bias(s->rows, s->out, tl_node_output_grad(node), dbias, accumulate, scratch,
-                         TL_NODE_THREADS(node));
+    tl_real *ones = tl_node_scratch(node, (size_t)s->rows * sizeof(tl_real));
+    if (ones == NULL) {
+        return;
     }
+    for (int64_t r = 0; r < s->rows; r++) {
+        ones[r] = 1;
+    }
+    multiply_node(node, &(tl_gemm_problem){.m = 1,
+                                           .n = s->out,
+                                           .k = s->rows,
+                                           .alpha = 1,
+                                           .beta = accumulate ? 1 : 0,
+                                           .a = ones,
+                                           .b = dy,
+                                           .c = db});
 }
 
 static void linear_backward(tl_node *node) {
     const linear_state *s = node->state;
     const tl_real *dy = tl_node_output_grad(node);
     bool accumulate;
-    tl_real *dweight = tl_node_grad(node, 1, &accumulate);
-    if (dweight != NULL) { /* forward: y = x wT, so dw += dyT x */
-        (void)multiply(node, (tl_gemm_problem){.m = s->out,
-                                               .n = s->in,
-                                               .k = s->rows,
-                                               .transpose_a = true,
-                                               .beta = accumulate ? 1 : 0,
-                                               .a = dy,
-                                               .b = tl_node_input(node, 0),
-                                               .c = dweight});
-    }
-    linear_backward_bias(node, s);
     tl_real *dx = tl_node_grad(node, 0, &accumulate);
-    if (dx != NULL) { /* dx += dy w */
-        (void)multiply(node, (tl_gemm_problem){.m = s->rows,
+    if (dx != NULL) { /* dX = dY W */
+        multiply_node(node, &(tl_gemm_problem){.m = s->rows,
                                                .n = s->in,
                                                .k = s->out,
+                                               .alpha = 1,
                                                .beta = accumulate ? 1 : 0,
                                                .a = dy,
                                                .b = tl_node_input(node, 1),
                                                .c = dx});
     }
+    tl_real *dw = tl_node_grad(node, 1, &accumulate);
+    if (dw != NULL) { /* dW = dY^T X */
+        multiply_node(node, &(tl_gemm_problem){.m = s->out,
+                                               .n = s->in,
+                                               .k = s->rows,
+                                               .transpose_a = true,
+                                               .alpha = 1,
+                                               .beta = accumulate ? 1 : 0,
+                                               .a = dy,
+                                               .b = tl_node_input(node, 0),
+                                               .c = dw});
+    }
+    bias_backward(node, s, dy);
+}
+
+static bool linear_shapes_fit(const tl_tensor *x, const tl_tensor *weight, const tl_tensor *bias) {
+    return x->rank >= 1 && weight->rank == 2 && x->shape[x->rank - 1] == weight->shape[1] &&
+           (bias == NULL || (bias->rank == 1 && bias->shape[0] == weight->shape[0]));
 }
 
 tl_tensor *tl_linear(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias) {
@@ -192,52 +225,42 @@ tl_tensor *tl_linear(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *
     if (!tl_op_begin(&op, tape, "linear", 3, (tl_tensor *[]){x, weight, bias}, 1u << 2)) {
         return NULL;
     }
-    char x_text[TL_SHAPE_TEXT_SIZE];
-    char weight_text[TL_SHAPE_TEXT_SIZE];
-    if (x->rank < 1 || weight->rank != 2 || x->shape[x->rank - 1] != weight->shape[1]) {
-        return tl_op_fail(&op, TL_ERROR_SHAPE, "expected x [..., I] and weight [O, I], found %s "
-                          "and %s",
-                          tl_shape_text(x->rank, x->shape, x_text),
-                          tl_shape_text(weight->rank, weight->shape, weight_text));
+    if (!linear_shapes_fit(x, weight, bias)) {
+        char text_x[TL_SHAPE_TEXT_SIZE], text_w[TL_SHAPE_TEXT_SIZE], text_b[TL_SHAPE_TEXT_SIZE];
+        return tl_op_fail(&op, TL_ERROR_SHAPE,
+                          "expected x [..., I], weight [O, I] and bias [O] or none, found x %s, "
+                          "weight %s and bias %s",
+                          tl_shape_text(x->rank, x->shape, text_x),
+                          tl_shape_text(weight->rank, weight->shape, text_w),
+                          bias ? tl_shape_text(bias->rank, bias->shape, text_b) : "none");
     }
-    const int64_t out = weight->shape[0];
-    const int64_t in = weight->shape[1];
-    if (bias != NULL && (bias->rank != 1 || bias->shape[0] != out)) {
-        return tl_op_fail(&op, TL_ERROR_SHAPE, "bias must be [%" PRId64 "], found %s", out,
-                          tl_shape_text(bias->rank, bias->shape, x_text));
-    }
-    int64_t shape[TL_MAX_RANK];
-    for (int d = 0; d < x->rank; d++) {
-        shape[d] = x->shape[d];
-    }
-    shape[x->rank - 1] = out;
-    tl_tensor *y = tl_op_output(&op, x->rank, shape);
-    linear_state *state = y != NULL ? tl_op_state(&op, sizeof *state) : NULL;
-    if (state == NULL) {
+    tl_tensor *y = output_like(&op, x, weight->shape[0]);
+    if (y == NULL) {
         return NULL;
     }
-    *state = (linear_state){.rows = x->size / in, .in = in, .out = out};
-    if (!multiply(op.node, (tl_gemm_problem){.m = state->rows,
-                                             .n = out,
-                                             .k = in,
+    linear_state *s = tl_op_state(&op, sizeof *s);
+    if (s == NULL) {
+        return NULL;
+    }
+    s->in = weight->shape[1];
+    s->out = weight->shape[0];
+    s->rows = x->size / s->in;
+    if (!multiply_op(&op, &(tl_gemm_problem){.m = s->rows,
+                                             .n = s->out,
+                                             .k = s->in,
                                              .transpose_b = true,
+                                             .alpha = 1,
                                              .a = x->storage->data,
                                              .b = weight->storage->data,
-                                             .bias = bias != NULL ? bias->storage->data : NULL,
+                                             .bias = bias ? bias->storage->data : NULL,
                                              .c = y->storage->data})) {
-        return tl_op_finish(&op, NULL);
+        return NULL;
     }
-    const double flops = 2.0 * (double)y->size * (double)in;
-    const double bias_flops = bias != NULL ? (double)y->size : 0.0;
+    const double flops = 2.0 * (double)y->size * (double)s->in;
+    const double bias_flops = bias ? (double)y->size : 0;
     tl_op_set_flops(&op, flops + bias_flops,
-                    flops * ((tl_op_wants(&op, 0) ? 1.0 : 0.0) +
-                             (tl_op_wants(&op, 1) ? 1.0 : 0.0)) +
-                        bias_flops);
-    if (tl_op_wants(&op, 1)) {
-        tl_op_save_input(&op, 0);
-    }
-    if (tl_op_wants(&op, 0)) {
-        tl_op_save_input(&op, 1);
-    }
+                    flops * (tl_op_wants(&op, 0) + tl_op_wants(&op, 1)) +
+                        (tl_op_wants(&op, 2) ? bias_flops : 0));
+    save_factors(&op);
     return tl_op_finish(&op, linear_backward);
 }
