@@ -8,6 +8,7 @@
     .isa = #isa_,                          \
     .gemm = &tl_gemm_kernels_##isa_,       \
     .optimizer = &tl_optimizer_kernels_##isa_, \
+    .tiled_attention = &tl_tiled_attention_kernels_##isa_, \
     .vector = &tl_vector_kernels_##isa_,   \
 }
 /* clang-format on */

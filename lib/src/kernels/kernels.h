@@ -39,6 +39,7 @@
 
 #include "kernels/k_gemm.h"
 #include "kernels/k_optimizer.h"
+#include "kernels/k_tiled_attention.h"
 #include "kernels/k_vector.h"
 
 typedef struct tl_kernels {
@@ -46,6 +47,7 @@ typedef struct tl_kernels {
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_gemm_kernels *gemm;
     const tl_optimizer_kernels *optimizer;
+    const tl_tiled_attention_kernels *tiled_attention;
     const tl_vector_kernels *vector;
 } tl_kernels;
 
