@@ -4,16 +4,21 @@
 
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
+#include <tapeline/dropout.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
 #include <tapeline/matmul.h>
+#include <tapeline/norm_layers.h>
+#include <tapeline/normalization.h>
 #include <tapeline/optimizer.h>
 #include <tapeline/parameters.h>
+#include <tapeline/pooling.h>
 #include <tapeline/random.h>
 #include <tapeline/schedule.h>
 #include <tapeline/state.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
+#include <tapeline/upsample.h>
 
 #endif

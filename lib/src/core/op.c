@@ -329,6 +329,29 @@ tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate) {
     return input->grad;
 }
 
+/* Gives the output's gradient buffer to the input if nobody else needs either. */
+static bool hand_over_grad(tl_node *node, tl_tensor *input) {
+    const tl_tensor *output = node->output;
+    if (input->tape == NULL || input->grad != NULL || output->keeps_grad || node->grad_passed) {
+        return false;
+    }
+    node->grad_passed = true;
+    input->grad = output->grad;
+    input->has_grad = true;
+    return true;
+}
+
+tl_real *tl_node_grad_in_place(tl_node *node, int index, bool *accumulate) {
+    if (!tl_node_wants(node, index) || node->tape->error.status != TL_OK) {
+        return NULL;
+    }
+    if (hand_over_grad(node, node->inputs[index])) {
+        *accumulate = false;
+        return node->inputs[index]->grad;
+    }
+    return tl_node_grad(node, index, accumulate);
+}
+
 tl_real *tl_node_grad_zeroed(tl_node *node, int index) {
     bool accumulate = true;
     tl_real *grad = tl_node_grad(node, index, &accumulate);
@@ -343,11 +366,7 @@ void tl_node_pass_grad(tl_node *node, int index) {
         return;
     }
     tl_tensor *input = node->inputs[index];
-    tl_tensor *output = node->output;
-    if (input->tape != NULL && input->grad == NULL && !output->keeps_grad && !node->grad_passed) {
-        node->grad_passed = true;
-        input->grad = output->grad;
-        input->has_grad = true;
+    if (hand_over_grad(node, input)) {
         return;
     }
     bool accumulate;
@@ -355,7 +374,7 @@ void tl_node_pass_grad(tl_node *node, int index) {
     if (grad == NULL) {
         return;
     }
-    const tl_real *from = output->grad;
+    const tl_real *from = node->output->grad;
     if (grad == from) {
         /* both inputs are the same tensor, which already owns the buffer: twice the gradient */
         for (int64_t i = 0; i < input->size; i++) {

@@ -82,6 +82,10 @@ const tl_real *tl_node_output_grad(const tl_node *node);
 /* Where to put the gradient of inputs[index]: to be added to if *accumulate, else to be written in
  * full. NULL if it is not wanted, or memory failed (the error is then recorded: just return). */
 tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate);
+/* The same, but where possible the buffer that tl_node_output_grad returns is handed over and
+ * written in place: read each value of that gradient before writing the one at its place. At most
+ * the first call for a node can hand over; sizes must be equal. */
+tl_real *tl_node_grad_in_place(tl_node *node, int index, bool *accumulate);
 /* The same with zeros put in first, for code that only adds. */
 tl_real *tl_node_grad_zeroed(tl_node *node, int index);
 /* For an operation whose gradient is that of its result (add, reshape): hands the buffer over, or

@@ -37,17 +37,25 @@
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 
+#include "kernels/k_channel_norm.h"
+#include "kernels/k_dropout.h"
 #include "kernels/k_gemm.h"
+#include "kernels/k_layer_norm.h"
 #include "kernels/k_optimizer.h"
-#include "kernels/k_tiled_attention.h"
+#include "kernels/k_pooling.h"
+#include "kernels/k_upsample.h"
 #include "kernels/k_vector.h"
 
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
+    const tl_channel_norm_kernels *channel_norm;
+    const tl_dropout_kernels *dropout;
     const tl_gemm_kernels *gemm;
+    const tl_layer_norm_kernels *layer_norm;
     const tl_optimizer_kernels *optimizer;
-    const tl_tiled_attention_kernels *tiled_attention;
+    const tl_pooling_kernels *pooling;
+    const tl_upsample_kernels *upsample;
     const tl_vector_kernels *vector;
 } tl_kernels;
 

@@ -1,0 +1,478 @@
+/* normalization.c - batch norm (with fused ReLU and residual) and group norm.
+ *
+ * Both treat x as [sets, rows, channels]: batch norm is one set of all rows, a sample of group norm
+ * is a set. With mu and v over the m values of a set's group (one channel for batch norm):
+ *     s = 1 / sqrt(v + epsilon),   xhat = (x - mu) s,   z = weight xhat + bias,
+ *     y = z, or relu(z + residual).
+ * Backward. g = dy where the ReLU let through, else 0. Per set and channel A = sum of g and
+ * B = sum of g xhat over the rows; then, summed over sets,
+ *     dbias = sum A,   dweight = sum B,   dresidual = g.
+ * xhat depends on x also through mu and v: d mu / dx = 1/m and d v / dx = 2 (x - mu) / m give
+ *     dx = s (weight g - P / m - xhat Q / m),   P = sum of weight A, Q = sum of weight B,
+ * the sums over the channels of the group. With constant statistics P and Q do not appear.
+ *
+ * The kernels work with x - c, c being mu rounded to tl_real and r = mu - c the residue:
+ *     z  = (x - c) scale + offset,      scale = weight s,  offset = bias - r scale
+ *     dx = scale g + slope (x - c) + constant,
+ *          slope = -s^2 Q / m,  constant = -s P / m - slope r.
+ *
+ * Saved: x; mu and s per set and group (16 bytes); y where a ReLU follows a residual.
+ */
+#include <tapeline/normalization.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "core/op.h"
+
+enum { X = 0, WEIGHT = 1, BIAS = 2, RESIDUAL = 3, INPUTS = 4 };
+
+typedef struct norm_state {
+    tl_channel_norm_shape shape;
+    int64_t groups;
+    double *mean;              /* [sets, groups] */
+    double *inverse_deviation; /* s */
+    bool statistics;           /* gradients flow through mean and variance */
+    tl_channel_norm_mask mask;
+} norm_state;
+
+static int64_t group_channels(const norm_state *state) {
+    return state->shape.channels / state->groups;
+}
+
+/* Arrays [sets, channels] that the kernels read. */
+typedef struct coefficients {
+    tl_real *center;
+    tl_real *scale;
+    tl_real *offset;
+    tl_real *slope;
+    tl_real *constant;
+} coefficients;
+
+enum { FORWARD_COEFFICIENTS = 3, BACKWARD_COEFFICIENTS = 5 };
+
+static coefficients forward_coefficients(tl_real *memory, int64_t count) {
+    return (coefficients){.center = memory, .scale = memory + count, .offset = memory + 2 * count};
+}
+
+static coefficients backward_coefficients(tl_real *memory, int64_t count) {
+    coefficients c = forward_coefficients(memory, count);
+    c.slope = memory + 3 * count;
+    c.constant = memory + 4 * count;
+    return c;
+}
+
+/* mu - c, with c what tl_real holds of mu. */
+static double residue_of(double mean) {
+    return mean - (double)(tl_real)mean;
+}
+
+static void set_affine(const norm_state *state, const tl_real *weight, const tl_real *bias,
+                       coefficients to) {
+    const int64_t channels = state->shape.channels;
+    for (int64_t i = 0; i < state->shape.sets * channels; i++) {
+        const int64_t c = i % channels;
+        const int64_t group = i / channels * state->groups + c / group_channels(state);
+        const double mean = state->mean[group];
+        const double w = weight != NULL ? (double)weight[c] : 1.0;
+        const double b = bias != NULL ? (double)bias[c] : 0.0;
+        const double scale = w * state->inverse_deviation[group];
+        to.center[i] = (tl_real)mean;
+        to.scale[i] = (tl_real)scale;
+        to.offset[i] = (tl_real)(b - residue_of(mean) * scale);
+    }
+}
+
+static tl_channel_affine affine_of(coefficients c) {
+    return (tl_channel_affine){.center = c.center, .scale = c.scale, .offset = c.offset};
+}
+
+/* Sums of g and g (x - c), [sets, channels]; those of g xhat are s (centered - r sum). */
+typedef struct gradient_sums {
+    double *sum;
+    double *centered;
+} gradient_sums;
+
+static double sum_normalized(const norm_state *state, gradient_sums sums, int64_t set, int64_t c) {
+    const int64_t group = set * state->groups + c / group_channels(state);
+    const int64_t i = set * state->shape.channels + c;
+    return state->inverse_deviation[group] *
+           (sums.centered[i] - residue_of(state->mean[group]) * sums.sum[i]);
+}
+
+/* slope and constant of every channel, from the sums P and Q of its group. */
+static void set_statistics_terms(const norm_state *state, const tl_real *weight, gradient_sums sums,
+                                 coefficients to) {
+    const int64_t width = group_channels(state);
+    const double inverse_m = 1.0 / ((double)state->shape.rows * (double)width);
+    for (int64_t group = 0; group < state->shape.sets * state->groups; group++) {
+        const int64_t set = group / state->groups;
+        const int64_t first = group % state->groups * width;
+        double p = 0.0;
+        double q = 0.0;
+        for (int64_t c = first; c < first + width; c++) {
+            const double w = weight != NULL ? (double)weight[c] : 1.0;
+            p += w * sums.sum[set * state->shape.channels + c];
+            q += w * sum_normalized(state, sums, set, c);
+        }
+        const double s = state->inverse_deviation[group];
+        const double slope = -s * s * q * inverse_m;
+        const double constant = -s * p * inverse_m - slope * residue_of(state->mean[group]);
+        for (int64_t i = group * width; i < (group + 1) * width; i++) {
+            to.slope[i] = (tl_real)slope;
+            to.constant[i] = (tl_real)constant;
+        }
+    }
+}
+
+/* dweight or dbias, summed over the sets. */
+static void add_parameter_gradient(tl_node *node, int index, gradient_sums sums) {
+    const norm_state *state = node->state;
+    bool accumulate;
+    tl_real *gradient = tl_node_grad(node, index, &accumulate);
+    if (gradient == NULL) {
+        return;
+    }
+    for (int64_t c = 0; c < state->shape.channels; c++) {
+        double total = accumulate ? (double)gradient[c] : 0.0;
+        for (int64_t set = 0; set < state->shape.sets; set++) {
+            total += index == WEIGHT ? sum_normalized(state, sums, set, c)
+                                     : sums.sum[set * state->shape.channels + c];
+        }
+        gradient[c] = (tl_real)total;
+    }
+}
+
+static const tl_real *saved_or_null(const tl_node *node, int index) {
+    return node->inputs[index] != NULL ? tl_node_input(node, index) : NULL;
+}
+
+static void norm_backward(tl_node *node) {
+    const norm_state *state = node->state;
+    const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
+    const int threads = TL_NODE_THREADS(node);
+    const int64_t count = state->shape.sets * state->shape.channels;
+    tl_real *memory = tl_node_scratch(node, (size_t)count * BACKWARD_COEFFICIENTS * sizeof *memory);
+    double *sum_memory = tl_node_scratch(node, (size_t)count * 2 * sizeof *sum_memory);
+    void *scratch = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
+    if (memory == NULL || sum_memory == NULL || scratch == NULL) {
+        return;
+    }
+    const tl_real *weight = saved_or_null(node, WEIGHT);
+    const coefficients c = backward_coefficients(memory, count);
+    const gradient_sums sums = {.sum = sum_memory, .centered = sum_memory + count};
+    set_affine(state, weight, saved_or_null(node, BIAS), c);
+    const tl_channel_norm_gradient gradient = {
+        .dy = tl_node_output_grad(node),
+        .x = tl_node_input(node, X),
+        .y = state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_output(node) : NULL,
+        .mask = state->mask,
+        .affine = affine_of(c)};
+    if (state->statistics || tl_node_wants(node, WEIGHT) || tl_node_wants(node, BIAS)) {
+        kernels->gradient_sums(state->shape, &gradient, sums.sum, sums.centered, scratch, threads);
+        add_parameter_gradient(node, WEIGHT, sums);
+        add_parameter_gradient(node, BIAS, sums);
+    }
+    if (state->statistics) {
+        set_statistics_terms(state, weight, sums, c);
+    }
+    tl_channel_norm_gradient_out out = {.slope = state->statistics ? c.slope : NULL,
+                                        .constant = state->statistics ? c.constant : NULL};
+    /* dx goes where dy was if it can: the kernel reads each value before it writes it */
+    out.dx = tl_node_grad_in_place(node, X, &out.accumulate_dx);
+    out.dresidual = tl_node_grad(node, RESIDUAL, &out.accumulate_dresidual);
+    if (out.dx != NULL || out.dresidual != NULL) {
+        kernels->gradient_apply(state->shape, &gradient, &out, scratch, threads);
+    }
+}
+
+/* ------------------------------------------------------------------ forward */
+
+/* What batch norm and group norm have in common, as the caller gave it. */
+typedef struct norm_call {
+    const char *name;
+    tl_tensor *x;
+    tl_tensor *weight;
+    tl_tensor *bias;
+    tl_tensor *residual;
+    double epsilon;
+    bool relu;
+} norm_call;
+
+static bool begin(tl_op *op, tl_tape *tape, const norm_call *call) {
+    return tl_op_begin(op, tape, call->name, INPUTS,
+                       (tl_tensor *[INPUTS]){call->x, call->weight, call->bias, call->residual},
+                       1u << WEIGHT | 1u << BIAS | 1u << RESIDUAL);
+}
+
+/* True if `tensor` (which may be NULL) has one value per channel; fails the operation if not. */
+static bool has_channels(tl_op *op, const char *what, const tl_tensor *tensor, const tl_tensor *x) {
+    const int64_t channels = x->shape[x->rank - 1];
+    if (tensor == NULL || (tensor->rank == 1 && tensor->size == channels)) {
+        return true;
+    }
+    char found[TL_SHAPE_TEXT_SIZE];
+    char shape[TL_SHAPE_TEXT_SIZE];
+    (void)tl_op_fail(op, TL_ERROR_SHAPE, "%s must have the shape [%lld] for x %s, found %s", what,
+                     (long long)channels, tl_shape_text(x->rank, x->shape, shape),
+                     tl_shape_text(tensor->rank, tensor->shape, found));
+    return false;
+}
+
+static bool check_residual(tl_op *op, const norm_call *call) {
+    const tl_tensor *x = call->x;
+    if (call->residual == NULL ||
+        (call->residual->rank == x->rank &&
+         memcmp(call->residual->shape, x->shape, (size_t)x->rank * sizeof *x->shape) == 0)) {
+        return true;
+    }
+    char found[TL_SHAPE_TEXT_SIZE];
+    char shape[TL_SHAPE_TEXT_SIZE];
+    (void)tl_op_fail(op, TL_ERROR_SHAPE, "residual must have the shape of x %s, found %s",
+                     tl_shape_text(x->rank, x->shape, shape),
+                     tl_shape_text(call->residual->rank, call->residual->shape, found));
+    return false;
+}
+
+static bool check_common(tl_op *op, const norm_call *call) {
+    const tl_tensor *x = call->x;
+    if (x->rank < 2) {
+        char found[TL_SHAPE_TEXT_SIZE];
+        (void)tl_op_fail(op, TL_ERROR_SHAPE, "x must be [N, spatial..., C], found %s",
+                         tl_shape_text(x->rank, x->shape, found));
+        return false;
+    }
+    if ((call->weight == NULL) != (call->bias == NULL)) {
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT,
+                         "weight and bias must both be given or both be NULL");
+        return false;
+    }
+    if (!has_channels(op, "weight", call->weight, x) || !has_channels(op, "bias", call->bias, x) ||
+        !check_residual(op, call)) {
+        return false;
+    }
+    if (!(call->epsilon > 0.0 && isfinite(call->epsilon))) {
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT, "epsilon must be positive, found %g",
+                         call->epsilon);
+        return false;
+    }
+    return true;
+}
+
+/* The state with room for the statistics; NULL after an error. */
+static norm_state *new_state(tl_op *op, tl_channel_norm_shape shape, int64_t groups) {
+    norm_state *state = tl_op_state(op, sizeof *state);
+    if (state == NULL) {
+        return NULL;
+    }
+    const int64_t count = shape.sets * groups;
+    double *memory = tl_op_keep(op, (size_t)count * 2 * sizeof *memory);
+    if (memory == NULL) {
+        return NULL;
+    }
+    *state = (norm_state){
+        .shape = shape, .groups = groups, .mean = memory, .inverse_deviation = memory + count};
+    return state;
+}
+
+static const tl_real *values_or_null(const tl_tensor *tensor) {
+    return tensor != NULL ? tensor->storage->data : NULL;
+}
+
+/* y from the statistics in `state`. `scratch` is the kernels'. */
+static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, void *scratch) {
+    const int64_t count = state->shape.sets * state->shape.channels;
+    tl_tensor *y = tl_op_output(op, call->x->rank, call->x->shape);
+    tl_real *memory =
+        y != NULL ? tl_op_scratch(op, (size_t)count * FORWARD_COEFFICIENTS * sizeof *memory) : NULL;
+    if (memory == NULL) {
+        return NULL;
+    }
+    const coefficients c = forward_coefficients(memory, count);
+    set_affine(state, values_or_null(call->weight), values_or_null(call->bias), c);
+    TL_OP_KERNELS(op)->channel_norm->apply(state->shape, call->x->storage->data,
+                                           values_or_null(call->residual), affine_of(c), call->relu,
+                                           y->storage->data, scratch, TL_OP_THREADS(op));
+    tl_op_save_input(op, X);
+    if (call->weight != NULL) {
+        tl_op_save_input(op, WEIGHT);
+        tl_op_save_input(op, BIAS);
+    }
+    if (call->relu && call->residual != NULL) {
+        state->mask = TL_CHANNEL_NORM_FROM_OUTPUT;
+        tl_op_save_output(op);
+    } else if (call->relu) {
+        state->mask = TL_CHANNEL_NORM_RECOMPUTE;
+    }
+    /* per value: statistics 4; subtract, scale, shift, and 1 each for the residual and the ReLU.
+     * Backward: sums 4, dx 1 or 5, and the mask. */
+    const double size = (double)y->size;
+    const double extra = (call->residual != NULL ? 1.0 : 0.0) + (call->relu ? 1.0 : 0.0);
+    const double statistics = state->statistics ? 4.0 : 0.0;
+    tl_op_set_flops(op, size * (3.0 + statistics + extra), size * (5.0 + statistics + extra));
+    return tl_op_finish(op, norm_backward);
+}
+
+tl_batch_norm_config tl_batch_norm_config_default(void) {
+    return (tl_batch_norm_config){.momentum = 0.1, .epsilon = 1e-5};
+}
+
+static bool check_running(tl_op *op, const norm_call *call, const tl_tensor *running_mean,
+                          const tl_tensor *running_var) {
+    if (!has_channels(op, "running_mean", running_mean, call->x) ||
+        !has_channels(op, "running_var", running_var, call->x)) {
+        return false;
+    }
+    if ((running_mean == NULL) != (running_var == NULL) ||
+        (running_mean == NULL && !op->tape->training)) {
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT,
+                         "running_mean and running_var must both be given, or in training mode "
+                         "both be NULL");
+        return false;
+    }
+    if (running_mean != NULL && (running_mean->tape != NULL || running_var->tape != NULL)) {
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT,
+                         "running_mean and running_var must be persistent tensors");
+        return false;
+    }
+    return true;
+}
+
+static bool check_batch_norm(tl_op *op, const norm_call *call, double momentum) {
+    if (!(momentum >= 0.0 && momentum <= 1.0)) {
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT, "momentum must lie in [0, 1], found %g",
+                         momentum);
+        return false;
+    }
+    if (op->tape->training && call->x->size == call->x->shape[call->x->rank - 1]) {
+        char found[TL_SHAPE_TEXT_SIZE];
+        (void)tl_op_fail(op, TL_ERROR_SHAPE,
+                         "training needs more than one value per channel, found x %s",
+                         tl_shape_text(call->x->rank, call->x->shape, found));
+        return false;
+    }
+    return true;
+}
+
+/* running = (1 - momentum) running + momentum factor batch. */
+static void move_running(tl_tensor *running, const double *batch, double momentum, double factor) {
+    tl_real *values = running->storage->data;
+    for (int64_t c = 0; c < running->size; c++) {
+        values[c] = (tl_real)((1.0 - momentum) * (double)values[c] + momentum * factor * batch[c]);
+    }
+}
+
+static tl_tensor *batch_norm(tl_tape *tape, const norm_call *call, tl_tensor *running_mean,
+                             tl_tensor *running_var, double momentum) {
+    tl_op op;
+    if (!begin(&op, tape, call) || !check_common(&op, call) ||
+        !check_running(&op, call, running_mean, running_var) ||
+        !check_batch_norm(&op, call, momentum)) {
+        return NULL;
+    }
+    const int64_t channels = call->x->shape[call->x->rank - 1];
+    const int64_t rows = call->x->size / channels;
+    const tl_channel_norm_shape shape = {.sets = 1, .rows = rows, .channels = channels};
+    const tl_channel_norm_kernels *kernels = TL_OP_KERNELS(&op)->channel_norm;
+    norm_state *state = new_state(&op, shape, channels);
+    void *scratch = state != NULL ? tl_op_scratch(&op, kernels->scratch_bytes(shape)) : NULL;
+    if (scratch == NULL) {
+        return NULL;
+    }
+    double *variance = state->inverse_deviation; /* at first */
+    state->statistics = tape->training;
+    if (tape->training) {
+        kernels->moments(shape, call->x->storage->data, state->mean, variance, scratch,
+                         TL_OP_THREADS(&op));
+        if (running_mean != NULL) {
+            move_running(running_mean, state->mean, momentum, 1.0);
+            move_running(running_var, variance, momentum, (double)rows / (double)(rows - 1));
+        }
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        if (!tape->training) {
+            state->mean[c] = (double)running_mean->storage->data[c];
+            variance[c] = (double)running_var->storage->data[c];
+        }
+        state->inverse_deviation[c] = 1.0 / sqrt(variance[c] + call->epsilon);
+    }
+    return apply(&op, state, call, scratch);
+}
+
+tl_tensor *tl_batch_norm(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias,
+                         tl_tensor *running_mean, tl_tensor *running_var,
+                         const tl_batch_norm_config *config) {
+    const tl_batch_norm_config used = config != NULL ? *config : tl_batch_norm_config_default();
+    const norm_call call = {
+        .name = "batch_norm", .x = x, .weight = weight, .bias = bias, .epsilon = used.epsilon};
+    return batch_norm(tape, &call, running_mean, running_var, used.momentum);
+}
+
+tl_tensor *tl_batch_norm_relu(tl_tape *tape, tl_tensor *x, tl_tensor *residual, tl_tensor *weight,
+                              tl_tensor *bias, tl_tensor *running_mean, tl_tensor *running_var,
+                              const tl_batch_norm_config *config) {
+    const tl_batch_norm_config used = config != NULL ? *config : tl_batch_norm_config_default();
+    const norm_call call = {.name = "batch_norm_relu",
+                            .x = x,
+                            .weight = weight,
+                            .bias = bias,
+                            .residual = residual,
+                            .epsilon = used.epsilon,
+                            .relu = true};
+    return batch_norm(tape, &call, running_mean, running_var, used.momentum);
+}
+
+/* ------------------------------------------------------------------ group norm */
+
+/* Statistics of groups from those of their channels: the mean of the means; the mean of the
+ * variances plus the variance of the means (every channel has as many values). */
+static void merge_groups(norm_state *state, const double *mean, const double *variance,
+                         double epsilon) {
+    const int64_t width = group_channels(state);
+    for (int64_t group = 0; group < state->shape.sets * state->groups; group++) {
+        const double *means = mean + group * width;
+        double total = 0.0;
+        for (int64_t c = 0; c < width; c++) {
+            total += means[c] - means[0];
+        }
+        const double center = means[0] + total / (double)width;
+        double spread = 0.0;
+        for (int64_t c = 0; c < width; c++) {
+            spread += variance[group * width + c] + (means[c] - center) * (means[c] - center);
+        }
+        state->mean[group] = center;
+        state->inverse_deviation[group] = 1.0 / sqrt(spread / (double)width + epsilon);
+    }
+}
+
+tl_tensor *tl_group_norm(tl_tape *tape, tl_tensor *x, int64_t groups, tl_tensor *weight,
+                         tl_tensor *bias, double epsilon) {
+    const norm_call call = {
+        .name = "group_norm", .x = x, .weight = weight, .bias = bias, .epsilon = epsilon};
+    tl_op op;
+    if (!begin(&op, tape, &call) || !check_common(&op, &call)) {
+        return NULL;
+    }
+    const int64_t channels = x->shape[x->rank - 1];
+    if (groups < 1 || channels % groups != 0) {
+        return tl_op_fail(&op, TL_ERROR_INVALID_ARGUMENT,
+                          "groups must divide the %lld channels of x, found %lld",
+                          (long long)channels, (long long)groups);
+    }
+    const int64_t samples = x->shape[0];
+    const tl_channel_norm_shape shape = {
+        .sets = samples, .rows = x->size / samples / channels, .channels = channels};
+    const tl_channel_norm_kernels *kernels = TL_OP_KERNELS(&op)->channel_norm;
+    norm_state *state = new_state(&op, shape, groups);
+    void *scratch = state != NULL ? tl_op_scratch(&op, kernels->scratch_bytes(shape)) : NULL;
+    const size_t moments_bytes = (size_t)(samples * channels) * 2 * sizeof(double);
+    double *moments = scratch != NULL ? tl_op_scratch(&op, moments_bytes) : NULL;
+    if (moments == NULL) {
+        return NULL;
+    }
+    state->statistics = true;
+    kernels->moments(shape, x->storage->data, moments, moments + samples * channels, scratch,
+                     TL_OP_THREADS(&op));
+    merge_groups(state, moments, moments + samples * channels, epsilon);
+    return apply(&op, state, &call, scratch);
+}
