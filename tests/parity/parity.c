@@ -16,6 +16,7 @@
 
 static const parity_adapter *const families[] = {
     parity_matmul,
+    parity_norm,
 };
 
 typedef struct counts {
