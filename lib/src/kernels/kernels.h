@@ -43,6 +43,7 @@
 #include "kernels/k_layer_norm.h"
 #include "kernels/k_optimizer.h"
 #include "kernels/k_pooling.h"
+#include "kernels/k_tiled_attention.h"
 #include "kernels/k_upsample.h"
 #include "kernels/k_vector.h"
 
@@ -55,6 +56,7 @@ typedef struct tl_kernels {
     const tl_layer_norm_kernels *layer_norm;
     const tl_optimizer_kernels *optimizer;
     const tl_pooling_kernels *pooling;
+    const tl_tiled_attention_kernels *tiled_attention;
     const tl_upsample_kernels *upsample;
     const tl_vector_kernels *vector;
 } tl_kernels;
