@@ -154,7 +154,7 @@ START_TEST(glyphs_lie_far_from_the_ring) {
                                                             .image_size = sides[k],
                                                             .separation = separations[k],
                                                             .seed = 5,
-                                                            .split = k % 2});
+                                                            .split = (tl_split)(k % 2)});
         const tl_dataset_info *info = tl_dataset_describe(dataset);
         ck_assert_int_eq(info->height, sides[k]);
         ck_assert_int_eq(info->width, sides[k]);
