@@ -17,6 +17,7 @@
 static const parity_adapter *const families[] = {
     parity_matmul,
     parity_norm,
+    parity_optimizer,
 };
 
 typedef struct counts {
