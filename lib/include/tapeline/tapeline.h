@@ -5,6 +5,7 @@
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
+#include <tapeline/efficient_attention.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>

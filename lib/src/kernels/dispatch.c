@@ -8,6 +8,7 @@
     .isa = #isa_,                                                \
     .channel_norm = &tl_channel_norm_kernels_##isa_,             \
     .dropout = &tl_dropout_kernels_##isa_,                       \
+    .efficient_attention = &tl_efficient_attention_kernels_##isa_, \
     .gemm = &tl_gemm_kernels_##isa_,                             \
     .layer_norm = &tl_layer_norm_kernels_##isa_,                 \
     .optimizer = &tl_optimizer_kernels_##isa_,                   \

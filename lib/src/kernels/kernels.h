@@ -39,6 +39,7 @@
 
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_dropout.h"
+#include "kernels/k_efficient_attention.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
 #include "kernels/k_optimizer.h"
@@ -52,6 +53,7 @@ typedef struct tl_kernels {
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_channel_norm_kernels *channel_norm;
     const tl_dropout_kernels *dropout;
+    const tl_efficient_attention_kernels *efficient_attention;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
     const tl_optimizer_kernels *optimizer;

@@ -1,0 +1,290 @@
+/* k_attention_tiles.h - the small dense products of the fused attention kernels.
+ *
+ * Attention works on tiles of positions that live in the first-level cache. All its products have
+ * one form: a left operand that is read one value at a time and broadcast, and a right operand
+ * whose rows are read as vectors:
+ *
+ *     out[i, j] = start[i, j] + bias[j] + sum over p of a[i * a_row + p * a_step] * b[p * b_row +
+ * j]
+ *
+ * With a_step = 1 this is rows times a matrix, with a_row = 1 it is a transposed tile times rows
+ * (the sums over positions); nothing is packed. Register blocks are those of k_gemm_micro.h,
+ * two vectors wide where they can be; rows are divided evenly among the blocks, so that no block is
+ * so small that the latency of its FMAs shows.
+ *
+ * The number of columns is a multiple of TL_LANES: operands with other widths lie in scratch with
+ * zeros behind. This header is private to kernel files (everything in it is static).
+ */
+#ifndef TL_K_ATTENTION_TILES_H
+#define TL_K_ATTENTION_TILES_H
+
+#include "kernels/k_gemm_micro.h"
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+
+/* Positions in a tile: a multiple of every vector length and of the block heights. */
+enum { TL_ATTENTION_TILE = 96 };
+
+/* The row length of matrices in scratch: whole cache lines, for every instruction set the same. */
+#define TL_ATTENTION_PADDED(count)                                                                 \
+    (((int64_t)(count) + (int64_t)(TL_ALIGNMENT / sizeof(tl_real)) - 1) /                          \
+     (int64_t)(TL_ALIGNMENT / sizeof(tl_real)) * (int64_t)(TL_ALIGNMENT / sizeof(tl_real)))
+
+/* The columns that are worked on: whole vectors. */
+TL_INLINE int64_t tile_columns(int64_t count) {
+    return (count + TL_LANES - 1) / TL_LANES * TL_LANES;
+}
+
+typedef struct tile_product {
+    int64_t rows, columns, inner;
+    const tl_real *a;
+    int64_t a_row, a_step; /* one of them is 1 */
+    const tl_real *b;
+    int64_t b_row;
+    tl_real *out;
+    int64_t out_row;
+    const tl_real *start; /* NULL: zero; may be `out` */
+    int64_t start_row;
+    const tl_real *bias; /* NULL: zero; one value a column */
+} tile_product;
+
+TL_INLINE void tile_block(const int rows, const int vectors, const bool transposed,
+                          const tile_product *t, int64_t row, int64_t column) {
+    tl_v sum[TL_MICRO_ROWS][TL_MICRO_VECTORS];
+    tl_micro_clear(rows, vectors, sum);
+    const int64_t a_row = transposed ? 1 : t->a_row;
+    tl_micro_multiply(rows, vectors, t->inner, t->a + row * a_row, a_row,
+                      transposed ? t->a_step : 1, t->b + column, t->b_row, sum);
+    /* in locals: the stores below could, for all the compiler knows, change *t */
+    const int64_t start_row = t->start_row, out_row = t->out_row;
+    if (t->bias != NULL) {
+        const tl_real *bias = t->bias + column;
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            const tl_v addend = tl_v_load(bias + j * TL_LANES);
+            TL_UNROLL
+            for (int i = 0; i < rows; i++) {
+                sum[i][j] += addend;
+            }
+        }
+    }
+    if (t->start != NULL) {
+        const tl_real *start = t->start + row * start_row + column;
+        TL_UNROLL
+        for (int i = 0; i < rows; i++) {
+            TL_UNROLL
+            for (int j = 0; j < vectors; j++) {
+                sum[i][j] += tl_v_load(start + j * TL_LANES);
+            }
+            start += start_row;
+        }
+    }
+    tl_real *out = t->out + row * out_row + column;
+    TL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            tl_v_store(out + j * TL_LANES, sum[i][j]);
+        }
+        out += out_row;
+    }
+}
+
+#define TL_TILE_CASE_(rows_)                                                                       \
+    case rows_:                                                                                    \
+        if (vectors == 1 || rows_ <= TL_MICRO_ROWS_2) {                                            \
+            tile_block(rows_, vectors, transposed, t, row, column);                                \
+        }                                                                                          \
+        break;
+
+TL_INLINE void tile_panel(const int vectors, const bool transposed, const tile_product *t,
+                          int64_t column) {
+    const int64_t height = vectors == 1 ? TL_MICRO_ROWS_1 : TL_MICRO_ROWS_2;
+    const int64_t blocks = (t->rows + height - 1) / height;
+    int64_t row = 0;
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t end = (block + 1) * t->rows / blocks;
+        switch (end - row) {
+            TL_TILE_CASE_(1)
+            TL_TILE_CASE_(2)
+            TL_TILE_CASE_(3)
+            TL_TILE_CASE_(4)
+            TL_TILE_CASE_(5)
+            TL_TILE_CASE_(6)
+            TL_TILE_CASE_(7)
+            TL_TILE_CASE_(8)
+            TL_TILE_CASE_(9)
+            TL_TILE_CASE_(10)
+            TL_TILE_CASE_(11)
+            TL_TILE_CASE_(12)
+        }
+        row = end;
+    }
+}
+
+static __attribute__((noinline, unused)) void tile_multiply(const tile_product t) {
+    const int64_t pairs = t.columns / (2 * TL_LANES) * (2 * TL_LANES);
+    if (t.a_row == 1) {
+        for (int64_t column = 0; column < pairs; column += 2 * TL_LANES) {
+            tile_panel(2, true, &t, column);
+        }
+        for (int64_t column = pairs; column < t.columns; column += TL_LANES) {
+            tile_panel(1, true, &t, column);
+        }
+    } else {
+        for (int64_t column = 0; column < pairs; column += 2 * TL_LANES) {
+            tile_panel(2, false, &t, column);
+        }
+        for (int64_t column = pairs; column < t.columns; column += TL_LANES) {
+            tile_panel(1, false, &t, column);
+        }
+    }
+}
+
+/* ---- transposition in registers
+ *
+ * Stage D swaps bit D of a value's row with bit D of its lane; log2(TL_LANES) stages transpose a
+ * square block. */
+#define TL_LOW_(lane, d) (((lane) & (d)) ? TL_LANES + (lane) - (d) : (lane))
+#define TL_HIGH_(lane, d) (((lane) & (d)) ? TL_LANES + (lane) : (lane) + (d))
+#define TL_LANES_2_(f, d) f(0, d), f(1, d)
+#define TL_LANES_4_(f, d) TL_LANES_2_(f, d), f(2, d), f(3, d)
+#define TL_LANES_8_(f, d) TL_LANES_4_(f, d), f(4, d), f(5, d), f(6, d), f(7, d)
+#define TL_LANES_16_(f, d)                                                                         \
+    TL_LANES_8_(f, d), f(8, d), f(9, d), f(10, d), f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
+
+#ifdef TL_REAL_DOUBLE
+#define TL_REAL_BYTES_ 8
+#else
+#define TL_REAL_BYTES_ 4
+#endif
+#if TL_VECTOR_BYTES / TL_REAL_BYTES_ == 2
+#define TL_LANES_ALL_ TL_LANES_2_
+#elif TL_VECTOR_BYTES / TL_REAL_BYTES_ == 4
+#define TL_LANES_ALL_ TL_LANES_4_
+#elif TL_VECTOR_BYTES / TL_REAL_BYTES_ == 8
+#define TL_LANES_ALL_ TL_LANES_8_
+#else
+#define TL_LANES_ALL_ TL_LANES_16_
+#endif
+
+#define TL_TRANSPOSE_STAGE_(d)                                                                     \
+    TL_UNROLL                                                                                      \
+    for (int i = 0; i < TL_LANES; i++) {                                                           \
+        if ((i & (d)) == 0) {                                                                      \
+            const tl_v low = v[i], high = v[i + (d)];                                              \
+            v[i] = __builtin_shufflevector(low, high, TL_LANES_ALL_(TL_LOW_, d));                  \
+            v[i + (d)] = __builtin_shufflevector(low, high, TL_LANES_ALL_(TL_HIGH_, d));           \
+        }                                                                                          \
+    }
+
+/* out[j, i] = in[i, j] for one block of TL_LANES by TL_LANES. */
+TL_INLINE void tile_transpose_block(const tl_real *in, int64_t in_row, tl_real *out,
+                                    int64_t out_row) {
+    tl_v v[TL_VECTOR_BYTES / TL_REAL_BYTES_];
+    TL_UNROLL
+    for (int i = 0; i < TL_LANES; i++) {
+        v[i] = tl_v_load(in + i * in_row);
+    }
+    TL_TRANSPOSE_STAGE_(1)
+#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 4
+    TL_TRANSPOSE_STAGE_(2)
+#endif
+#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 8
+    TL_TRANSPOSE_STAGE_(4)
+#endif
+#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 16
+    TL_TRANSPOSE_STAGE_(8)
+#endif
+    TL_UNROLL
+    for (int i = 0; i < TL_LANES; i++) {
+        tl_v_store(out + i * out_row, v[i]);
+    }
+}
+
+/* out[j, i] = in[i, j] in whole blocks: both matrices have room up to the next multiple of
+ * TL_LANES, rows included; what lies there is copied, whatever it is. */
+static __attribute__((noinline, unused)) void tile_transpose(int64_t rows, int64_t columns,
+                                                             const tl_real *in, int64_t in_row,
+                                                             tl_real *out, int64_t out_row) {
+    for (int64_t i = 0; i < rows; i += TL_LANES) {
+        for (int64_t j = 0; j < columns; j += TL_LANES) {
+            tile_transpose_block(in + i * in_row + j, in_row, out + j * out_row + i, out_row);
+        }
+    }
+}
+
+/* ---- copies between the caller's rows and padded rows in scratch */
+
+/* out[i, :] = in[i, :], with zeros behind the `columns` values up to `out_row`. */
+static __attribute__((unused)) void tile_pad_rows(int64_t rows, int64_t columns, const tl_real *in,
+                                                  int64_t in_row, tl_real *out, int64_t out_row) {
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(out + i * out_row, in + i * in_row, (size_t)columns * sizeof(tl_real));
+        memset(out + i * out_row + columns, 0, (size_t)(out_row - columns) * sizeof(tl_real));
+    }
+}
+
+/* out[j, i] = scale * in[i, j], zeros behind the `rows` values of each row up to `out_row`. */
+static __attribute__((unused)) void tile_pad_transposed(int64_t rows, int64_t columns,
+                                                        const tl_real *in, tl_real scale,
+                                                        tl_real *out, int64_t out_row) {
+    for (int64_t j = 0; j < columns; j++) {
+        for (int64_t i = 0; i < rows; i++) {
+            out[j * out_row + i] = scale * in[i * columns + j];
+        }
+        memset(out + j * out_row + rows, 0, (size_t)(out_row - rows) * sizeof(tl_real));
+    }
+}
+
+/* Rows that products can read in whole vectors: the caller's own where their width allows it, else
+ * a padded copy. `*row` receives the distance between rows. */
+TL_INLINE const tl_real *tile_whole_rows(int64_t rows, int64_t columns, const tl_real *in,
+                                         tl_real *copy, int64_t copy_row, int64_t *row) {
+    if (columns % TL_LANES == 0) {
+        *row = columns;
+        return in;
+    }
+    tile_pad_rows(rows, columns, in, columns, copy, copy_row);
+    *row = copy_row;
+    return copy;
+}
+
+/* sum[j] += in[0, j] + ... + in[rows - 1, j] for whole vectors of columns. */
+TL_INLINE void tile_add_rows(int64_t rows, int64_t columns, const tl_real *in, int64_t in_row,
+                             tl_real *sum) {
+    for (int64_t j = 0; j < columns; j += TL_LANES) {
+        tl_v even = tl_v_zero(), odd = tl_v_zero();
+        for (int64_t i = 0; i + 1 < rows; i += 2) {
+            even += tl_v_load(in + i * in_row + j);
+            odd += tl_v_load(in + (i + 1) * in_row + j);
+        }
+        if (rows % 2 != 0) {
+            even += tl_v_load(in + (rows - 1) * in_row + j);
+        }
+        tl_v_store(sum + j, tl_v_load(sum + j) + (even + odd));
+    }
+}
+
+/* out[i] += in[i], for any count. */
+TL_INLINE void tile_add(int64_t count, const tl_real *in, tl_real *out) {
+    int64_t i = 0;
+    for (; i + TL_LANES <= count; i += TL_LANES) {
+        tl_v_store(out + i, tl_v_load(out + i) + tl_v_load(in + i));
+    }
+    for (; i < count; i++) {
+        out[i] += in[i];
+    }
+}
+
+/* 2^x for x that exceed 8 by little (or NaN): no clamping, zero below -126. */
+TL_INLINE tl_v tile_exp2(tl_v x) {
+#ifdef TL_REAL_DOUBLE
+    return tl_v_exp2(x);
+#else
+    const tl_v shifted = x + TL_EXP_SHIFT_;
+    return tl_v_exp2_reduced_(shifted, x - (shifted - TL_EXP_SHIFT_), x);
+#endif
+}
+
+#endif
