@@ -18,6 +18,7 @@ static const parity_adapter *const families[] = {
     parity_efficient_attention,
     parity_matmul,
     parity_norm,
+    parity_optimizer,
 };
 
 typedef struct counts {
