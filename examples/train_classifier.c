@@ -39,8 +39,6 @@ typedef struct settings {
     int64_t key_divisor;
     int64_t heads;
     int normalization;
-    int pairwise;
-    int implementation;
     int64_t epochs;
     int64_t stop_after;
     int64_t batch_size;
@@ -82,7 +80,7 @@ static const settings default_settings = {
     .seed = 1,
 };
 
-enum { OPTION_COUNT = 37 };
+enum { OPTION_COUNT = 35 };
 
 /* Fills the table; every entry points into *s. */
 static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
@@ -187,18 +185,6 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .value = &s->normalization,
          .choices = "softmax|scaling",
          .help = "of efficient attention",
-         .keep = OPTION_MUST_AGREE},
-        {.name = "pairwise",
-         .type = OPTION_CHOICE,
-         .value = &s->pairwise,
-         .choices = "embedded-gaussian|gaussian|dot-product|concatenation",
-         .help = "form of the non-local block",
-         .keep = OPTION_MUST_AGREE},
-        {.name = "implementation",
-         .type = OPTION_CHOICE,
-         .value = &s->implementation,
-         .choices = "tiled|materialized",
-         .help = "of the non-local block",
          .keep = OPTION_MUST_AGREE},
         {.name = "epochs",
          .type = OPTION_INT,
@@ -423,9 +409,7 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
                                       : s->attention_stages;
         config.heads = (int)s->heads;
         config.key_channels_divisor = (int)s->key_divisor;
-        config.normalization = (tl_attention_normalization)s->normalization;
-        config.pairwise = (tl_pairwise)s->pairwise;
-        config.implementation = (tl_non_local_implementation)s->implementation;
+        config.normalization = (tl_normalization)s->normalization;
         return tl_local_resnet_create(x->context, &config, (uint64_t)s->seed, error);
     }
     tl_resnet_cifar_config config = tl_resnet_cifar_config_default();
@@ -438,9 +422,7 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
     config.attention_every_block = s->attention_every_block;
     config.heads = (int)s->heads;
     config.key_channels_divisor = (int)s->key_divisor;
-    config.normalization = (tl_attention_normalization)s->normalization;
-    config.pairwise = (tl_pairwise)s->pairwise;
-    config.implementation = (tl_non_local_implementation)s->implementation;
+    config.normalization = (tl_normalization)s->normalization;
     return tl_resnet_cifar_create(x->context, &config, (uint64_t)s->seed, error);
 }
 

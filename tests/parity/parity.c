@@ -15,8 +15,10 @@
 #include "parity_run.h"
 
 static const parity_adapter *const families[] = {
+    parity_efficient_attention,
     parity_matmul,
     parity_norm,
+    parity_optimizer,
 };
 
 typedef struct counts {

@@ -25,8 +25,8 @@ typedef struct parity_adapter {
 } parity_adapter;
 
 /* One table a family, ending with a NULL name. */
-extern const parity_adapter parity_matmul[];
-extern const parity_adapter parity_norm[];
+extern const parity_adapter parity_efficient_attention[];
+extern const parity_adapter parity_matmul[], parity_norm[], parity_optimizer[];
 
 const parity_case *parity_run_case(const parity_run *run);
 tl_context *parity_run_context(const parity_run *run);

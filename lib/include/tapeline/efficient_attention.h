@@ -1,23 +1,25 @@
-/* efficient_attention.h - attention whose time and memory grow linearly with the positions.
+/* efficient_attention.h - attention whose cost is linear in the number of positions (Shen et al.
+ * 2021, "Efficient Attention: Attention with Linear Complexities", arXiv 1812.01243).
  *
- * Shen et al., "Efficient Attention: Attention with Linear Complexities", arXiv 1812.01243,
- * section 3. For one sample X [n, C], with rows as positions (n is the product of the spatial
- * extents) and head r owning d = key_channels / heads and e = value_channels / heads channels:
+ * Keys are normalised over the positions and read as global maps; each gathers one context vector
+ * from the values, and each position mixes the contexts with its queries. For one sample with
+ * positions x_i (i = 1 ... n, all spatial dimensions together), C channels, K key channels, V value
+ * channels and h heads, head r owning K/h rows of queries and keys and V/h rows of values:
  *
- *     queries = X Wq^T + bq   keys = X Wk^T + bk   values = X Wv^T + bv
- *     softmax: q = softmax of queries over the head's channels, k = softmax of keys over positions
- *     scaling: q = queries / sqrt n, k = keys / sqrt n      (then it equals dot-product attention)
- *     G = k^T values   [d, e]      out = q G   [n, e]       the heads side by side
- *     Y = X + out Wr^T + br
+ *     queries = Wq x + bq, keys = Wk x + bk, values = Wv x + bv      at every position
+ *     softmax:  keys    <- softmax over the positions of keys / temperature, each channel by itself
+ *               queries <- softmax over the head's channels of queries / temperature
+ *     scaling:  keys <- keys / sqrt(n), queries <- queries / sqrt(n)
+ *     context = sum over positions i of keys_i values_i^T            [K/h, V/h] a head
+ *     out_i   = context^T queries_i                                  the heads side by side: [V]
+ *     y_i     = x_i + Wr out_i + br
  *
- * One fused operation: queries, keys and values are never stored, and are computed again in
- * backward. Kept for backward: x and at most key_channels (C + e + 2) values a sample. Memory
- * beyond that and the gradients does not grow with n.
+ * Forward and backward are one fused operation each: memory beyond x, y and their gradients does
+ * not depend on n. Heads and temperature are additions to the paper; heads = 1 is the paper.
  */
 #ifndef TL_EFFICIENT_ATTENTION_H
 #define TL_EFFICIENT_ATTENTION_H
 
-#include <tapeline/attention_kinds.h>
 #include <tapeline/parameters.h>
 #include <tapeline/random.h>
 #include <tapeline/tape.h>
@@ -26,53 +28,61 @@
 extern "C" {
 #endif
 
-/* Start from tl_efficient_attention_config_default(), which sets what is not a channel count. */
+typedef enum tl_normalization {
+    TL_NORMALIZATION_SOFTMAX = 0,
+    TL_NORMALIZATION_SCALING = 1,
+} tl_normalization;
+
+/* Start from tl_efficient_attention_config_default(). */
 typedef struct tl_efficient_attention_config {
-    int64_t in_channels;    /* C */
-    int64_t key_channels;   /* 0: C / 2, at least 1 */
-    int64_t value_channels; /* 0: C */
-    int64_t heads;          /* 0: 1; divides key and value channels */
-    tl_attention_normalization normalization;
-    double temperature; /* 0: 1; both softmaxes are of logits / temperature */
-    bool reprojection;  /* without it the result has value_channels channels */
-    bool residual;      /* x is added; wants as many channels as x has */
+    int64_t in_channels;    /* C; 0: the last extent of x (a layer must be told) */
+    int64_t key_channels;   /* K, a multiple of heads; 0: C / 2, at least 1 */
+    int64_t value_channels; /* V, a multiple of heads; 0: C */
+    int64_t heads;          /* h; 0: 1 */
+    tl_normalization normalization;
+    double temperature;     /* divides the logits of both softmaxes; 0: 1. Only with softmax */
+    bool use_reprojection;  /* Wr, br; without them y has V channels */
+    bool use_residual;      /* + x; without reprojection that needs V = C */
+    bool zero_reprojection; /* layers: Wr and br start at zero, so that the block starts as the
+                               identity and does not disturb what surrounds it */
 } tl_efficient_attention_config;
 
-/* One head, softmax, temperature 1, with reprojection and residual. */
+/* Everything 0 or off but use_reprojection and use_residual, which are on. */
 TL_API tl_efficient_attention_config tl_efficient_attention_config_default(void);
 
-/* Fills in defaults and checks: TL_ERROR_INVALID_ARGUMENT with a message that names the field. */
-TL_API tl_status tl_efficient_attention_config_check(tl_efficient_attention_config *config,
-                                                     tl_error *error);
-
-/* Weights are [out, in], biases [out]; the reprojection's are NULL where there is none. */
+/* The parameters; those of the reprojection are not read if it is off. */
 typedef struct tl_efficient_attention_weights {
-    tl_tensor *keys_weight, *keys_bias;                 /* [K, C], [K] */
-    tl_tensor *queries_weight, *queries_bias;           /* [K, C], [K] */
-    tl_tensor *values_weight, *values_bias;             /* [V, C], [V] */
+    tl_tensor *query_weight, *query_bias;               /* [K, C], [K] */
+    tl_tensor *key_weight, *key_bias;                   /* [K, C], [K] */
+    tl_tensor *value_weight, *value_bias;               /* [V, C], [V] */
     tl_tensor *reprojection_weight, *reprojection_bias; /* [C, V], [C] */
 } tl_efficient_attention_weights;
 
-/* x [N, spatial..., C] -> [N, spatial..., C], or [..., value_channels] without reprojection. The
- * gradient of the key bias is exactly zero under softmax. */
+/* x [N, spatial..., C] -> y [N, spatial..., C] (V channels without reprojection), for any number of
+ * spatial dimensions (none: n = 1). `config` NULL: the default. The gradient of the key bias is
+ * exactly zero under softmax, which it does not change.
+ * TL_ERROR_SHAPE if x or a weight does not fit the config; TL_ERROR_INVALID_ARGUMENT for channel
+ * counts that heads do not divide, a negative temperature, a temperature with scaling.
+ * Saved for backward: per sample K V / h + 2 K values, and K C more where values are folded; and
+ * x. */
 TL_API tl_tensor *tl_efficient_attention(tl_tape *tape, tl_tensor *x,
                                          const tl_efficient_attention_weights *weights,
                                          const tl_efficient_attention_config *config);
 
-/* ---- the layer */
-
+/* ---- the layer (the form of all layers: parameters.h)
+ *
+ * "prefix.keys.weight" [K, C], "prefix.keys.bias" [K], and so on for queries, values and
+ * reprojection. Weights and biases start uniform in +-1 / sqrt(fan in). */
 typedef struct tl_efficient_attention_layer {
-    tl_efficient_attention_config config;
+    tl_efficient_attention_config config; /* defaults filled in */
     tl_efficient_attention_weights weights;
 } tl_efficient_attention_layer;
 
-/* Adds prefix.keys.weight, prefix.keys.bias, and the same for queries, values and reprojection.
- * Weights start uniform in +-1/sqrt(inputs) as the authors' do (the default of their framework),
- * biases at zero. */
 TL_API tl_status tl_efficient_attention_layer_init(tl_efficient_attention_layer *layer,
                                                    tl_parameters *parameters, const char *prefix,
                                                    const tl_efficient_attention_config *config,
                                                    tl_random *random, tl_error *error);
+
 TL_API tl_tensor *tl_efficient_attention_layer_forward(const tl_efficient_attention_layer *layer,
                                                        tl_tape *tape, tl_tensor *x);
 

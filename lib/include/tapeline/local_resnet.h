@@ -14,6 +14,7 @@
 #ifndef TL_LOCAL_RESNET_H
 #define TL_LOCAL_RESNET_H
 
+#include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
 
 #ifdef __cplusplus
@@ -32,9 +33,7 @@ typedef struct tl_local_resnet_config {
     uint32_t attention_blocks; /* bit b: a module after block b */
     int heads;
     int key_channels_divisor;
-    tl_attention_normalization normalization;
-    tl_pairwise pairwise;
-    tl_non_local_implementation implementation;
+    tl_normalization normalization;
     double batch_norm_momentum;
     double batch_norm_epsilon;
 } tl_local_resnet_config;

@@ -19,6 +19,7 @@
 #ifndef TL_RESNET_CIFAR_H
 #define TL_RESNET_CIFAR_H
 
+#include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
 
 #ifdef __cplusplus
@@ -38,9 +39,7 @@ typedef struct tl_resnet_cifar_config {
     int heads;
     int key_channels_divisor; /* key channels = the stage's channels / this; value channels = the
                                  stage's channels */
-    tl_attention_normalization normalization; /* of efficient attention */
-    tl_pairwise pairwise;                     /* of the non-local block */
-    tl_non_local_implementation implementation;
+    tl_normalization normalization; /* of efficient attention */
     double batch_norm_momentum;
     double batch_norm_epsilon;
 } tl_resnet_cifar_config;

@@ -19,6 +19,7 @@
     .pooling = &tl_pooling_kernels_##isa_, \
     .reduce = &tl_reduce_kernels_##isa_, \
     .softmax = &tl_softmax_kernels_##isa_, \
+    .tiled_attention = &tl_tiled_attention_kernels_##isa_, \
     .upsample = &tl_upsample_kernels_##isa_, \
     .vector = &tl_vector_kernels_##isa_, \
 }

@@ -71,11 +71,10 @@ static inline double tl_attention_forward_flops(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
     double flops = n * 4 * C * K;
-    flops += tl_attention_folds_values(s) ? n * 2 * C * K + 2 * K * e * C
-                                          : n * (2 * C * V + 2 * K * e);
-    flops += tl_attention_folds_output(s)
-                 ? n * 2 * C * K + 2 * K * e * C
-                 : n * (2 * K * e + (s->reprojection ? 2 * C * V : 0));
+    flops +=
+        tl_attention_folds_values(s) ? n * 2 * C * K + 2 * K * e * C : n * (2 * C * V + 2 * K * e);
+    flops += tl_attention_folds_output(s) ? n * 2 * C * K + 2 * K * e * C
+                                          : n * (2 * K * e + (s->reprojection ? 2 * C * V : 0));
     return (double)s->batch * flops;
 }
 
@@ -84,8 +83,8 @@ static inline double tl_attention_backward_flops(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
     double flops = n * 12 * C * K; /* queries and keys again, their part of dx, their weights */
-    flops += tl_attention_folds_values(s) ? n * 4 * C * K + 4 * K * e * C
-                                          : n * (6 * C * V + 4 * K * e);
+    flops +=
+        tl_attention_folds_values(s) ? n * 4 * C * K + 4 * K * e * C : n * (6 * C * V + 4 * K * e);
     flops += tl_attention_folds_output(s)
                  ? n * 4 * C * K + 6 * K * e * C
                  : n * (4 * K * e + (s->reprojection ? 4 * C * V + 2 * K * e : 0));

@@ -11,6 +11,11 @@
 #define TL_K_ATTENTION_STEPS_H
 
 #include "kernels/k_attention_tiles.h"
+#include "kernels/kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #define TL_ATTENTION_HEADS_ROW(count)                                                              \
     (TL_ATTENTION_PADDED(count) + (int64_t)(TL_ALIGNMENT / sizeof(tl_real)))
@@ -92,10 +97,24 @@ TL_INLINE tl_real *attention_take_matrix(attention_arena *arena, int64_t rows, i
     return attention_take(arena, TL_ATTENTION_PADDED(rows) * row);
 }
 
+/* Number `index` of the equal parts of an area. */
+TL_INLINE attention_arena attention_part(attention_arena area, size_t bytes, int64_t index) {
+    area.used += bytes * (size_t)index;
+    return area;
+}
+
+TL_INLINE int attention_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 /* ---- weights, packed once a call for row times matrix products */
 
 typedef struct attention_projections {
-    tl_real *query, *key, *value;               /* transposed: [C, K], [C, K], [C, V] */
+    tl_real *query, *key, *value;                /* transposed: [C, K], [C, K], [C, V] */
     tl_real *query_bias, *key_bias, *value_bias; /* scaled as the weights are */
     tl_real *reprojection;                       /* transposed: [V, C] */
     tl_real *reprojection_bias;

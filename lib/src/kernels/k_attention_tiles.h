@@ -4,12 +4,13 @@
  * one form: a left operand that is read one value at a time and broadcast, and a right operand
  * whose rows are read as vectors:
  *
- *     out[i, j] = start[i, j] + bias[j] + sum over p of a[i * a_row + p * a_step] * b[p * b_row + j]
+ *     out[i, j] = start[i, j] + bias[j] + sum over p of a[i * a_row + p * a_step] * b[p * b_row +
+ * j]
  *
  * With a_step = 1 this is rows times a matrix, with a_row = 1 it is a transposed tile times rows
- * (the sums over positions); nothing is packed. Register blocks are two vectors wide and up to 6
- * (16 registers) or 12 (32 registers) rows high; rows are divided evenly among the blocks, so that
- * no block is so small that the latency of its FMAs shows.
+ * (the sums over positions); nothing is packed. Register blocks are those of k_gemm_micro.h,
+ * two vectors wide where they can be; rows are divided evenly among the blocks, so that no block is
+ * so small that the latency of its FMAs shows.
  *
  * The number of columns is a multiple of TL_LANES: operands with other widths lie in scratch with
  * zeros behind. This header is private to kernel files (everything in it is static).
@@ -17,6 +18,7 @@
 #ifndef TL_K_ATTENTION_TILES_H
 #define TL_K_ATTENTION_TILES_H
 
+#include "kernels/k_gemm_micro.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
 
@@ -33,20 +35,6 @@ TL_INLINE int64_t tile_columns(int64_t count) {
     return (count + TL_LANES - 1) / TL_LANES * TL_LANES;
 }
 
-#ifdef __clang__
-#define TL_TILE_UNROLL_ _Pragma("clang loop unroll(full)")
-#define TL_TILE_STEPS_
-#else
-#define TL_TILE_UNROLL_ _Pragma("GCC unroll 16")
-#define TL_TILE_STEPS_ _Pragma("GCC unroll 2")
-#endif
-
-#if TL_VECTOR_REGISTERS == 32
-#define TL_TILE_ROWS_ 12
-#else
-#define TL_TILE_ROWS_ 6
-#endif
-
 typedef struct tile_product {
     int64_t rows, columns, inner;
     const tl_real *a;
@@ -62,45 +50,19 @@ typedef struct tile_product {
 
 TL_INLINE void tile_block(const int rows, const int vectors, const bool transposed,
                           const tile_product *t, int64_t row, int64_t column) {
-    tl_v sum[TL_TILE_ROWS_][2];
-    TL_TILE_UNROLL_
-    for (int i = 0; i < rows; i++) {
-        TL_TILE_UNROLL_
-        for (int j = 0; j < vectors; j++) {
-            sum[i][j] = tl_v_zero();
-        }
-    }
-    const int64_t inner = t->inner, b_row = t->b_row;
-    const int64_t a_row = transposed ? 1 : t->a_row, a_step = transposed ? t->a_step : 1;
-    const tl_real *a = t->a + row * a_row;
-    const tl_real *b = t->b + column;
-    TL_TILE_STEPS_
-    for (int64_t p = 0; p < inner; p++) {
-        tl_v right[2];
-        TL_TILE_UNROLL_
-        for (int j = 0; j < vectors; j++) {
-            right[j] = tl_v_load(b + j * TL_LANES);
-            TL_V_PIN(right[j]);
-        }
-        TL_TILE_UNROLL_
-        for (int i = 0; i < rows; i++) {
-            const tl_real left = a[i * a_row];
-            TL_TILE_UNROLL_
-            for (int j = 0; j < vectors; j++) {
-                sum[i][j] += left * right[j];
-            }
-        }
-        a += a_step;
-        b += b_row;
-    }
+    tl_v sum[TL_MICRO_ROWS][TL_MICRO_VECTORS];
+    tl_micro_clear(rows, vectors, sum);
+    const int64_t a_row = transposed ? 1 : t->a_row;
+    tl_micro_multiply(rows, vectors, t->inner, t->a + row * a_row, a_row,
+                      transposed ? t->a_step : 1, t->b + column, t->b_row, sum);
     /* in locals: the stores below could, for all the compiler knows, change *t */
     const int64_t start_row = t->start_row, out_row = t->out_row;
     if (t->bias != NULL) {
         const tl_real *bias = t->bias + column;
-        TL_TILE_UNROLL_
+        TL_UNROLL
         for (int j = 0; j < vectors; j++) {
             const tl_v addend = tl_v_load(bias + j * TL_LANES);
-            TL_TILE_UNROLL_
+            TL_UNROLL
             for (int i = 0; i < rows; i++) {
                 sum[i][j] += addend;
             }
@@ -108,9 +70,9 @@ TL_INLINE void tile_block(const int rows, const int vectors, const bool transpos
     }
     if (t->start != NULL) {
         const tl_real *start = t->start + row * start_row + column;
-        TL_TILE_UNROLL_
+        TL_UNROLL
         for (int i = 0; i < rows; i++) {
-            TL_TILE_UNROLL_
+            TL_UNROLL
             for (int j = 0; j < vectors; j++) {
                 sum[i][j] += tl_v_load(start + j * TL_LANES);
             }
@@ -118,9 +80,9 @@ TL_INLINE void tile_block(const int rows, const int vectors, const bool transpos
         }
     }
     tl_real *out = t->out + row * out_row + column;
-    TL_TILE_UNROLL_
+    TL_UNROLL
     for (int i = 0; i < rows; i++) {
-        TL_TILE_UNROLL_
+        TL_UNROLL
         for (int j = 0; j < vectors; j++) {
             tl_v_store(out + j * TL_LANES, sum[i][j]);
         }
@@ -130,12 +92,15 @@ TL_INLINE void tile_block(const int rows, const int vectors, const bool transpos
 
 #define TL_TILE_CASE_(rows_)                                                                       \
     case rows_:                                                                                    \
-        tile_block(rows_, vectors, transposed, t, row, column);                                    \
+        if (vectors == 1 || rows_ <= TL_MICRO_ROWS_2) {                                            \
+            tile_block(rows_, vectors, transposed, t, row, column);                                \
+        }                                                                                          \
         break;
 
 TL_INLINE void tile_panel(const int vectors, const bool transposed, const tile_product *t,
                           int64_t column) {
-    const int64_t blocks = (t->rows + TL_TILE_ROWS_ - 1) / TL_TILE_ROWS_;
+    const int64_t height = vectors == 1 ? TL_MICRO_ROWS_1 : TL_MICRO_ROWS_2;
+    const int64_t blocks = (t->rows + height - 1) / height;
     int64_t row = 0;
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t end = (block + 1) * t->rows / blocks;
@@ -146,14 +111,12 @@ TL_INLINE void tile_panel(const int vectors, const bool transposed, const tile_p
             TL_TILE_CASE_(4)
             TL_TILE_CASE_(5)
             TL_TILE_CASE_(6)
-#if TL_TILE_ROWS_ == 12
             TL_TILE_CASE_(7)
             TL_TILE_CASE_(8)
             TL_TILE_CASE_(9)
             TL_TILE_CASE_(10)
             TL_TILE_CASE_(11)
             TL_TILE_CASE_(12)
-#endif
         }
         row = end;
     }
@@ -206,7 +169,7 @@ static __attribute__((noinline, unused)) void tile_multiply(const tile_product t
 #endif
 
 #define TL_TRANSPOSE_STAGE_(d)                                                                     \
-    TL_TILE_UNROLL_                                                                                \
+    TL_UNROLL                                                                                      \
     for (int i = 0; i < TL_LANES; i++) {                                                           \
         if ((i & (d)) == 0) {                                                                      \
             const tl_v low = v[i], high = v[i + (d)];                                              \
@@ -219,7 +182,7 @@ static __attribute__((noinline, unused)) void tile_multiply(const tile_product t
 TL_INLINE void tile_transpose_block(const tl_real *in, int64_t in_row, tl_real *out,
                                     int64_t out_row) {
     tl_v v[TL_VECTOR_BYTES / TL_REAL_BYTES_];
-    TL_TILE_UNROLL_
+    TL_UNROLL
     for (int i = 0; i < TL_LANES; i++) {
         v[i] = tl_v_load(in + i * in_row);
     }
@@ -233,7 +196,7 @@ TL_INLINE void tile_transpose_block(const tl_real *in, int64_t in_row, tl_real *
 #if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 16
     TL_TRANSPOSE_STAGE_(8)
 #endif
-    TL_TILE_UNROLL_
+    TL_UNROLL
     for (int i = 0; i < TL_LANES; i++) {
         tl_v_store(out + i * out_row, v[i]);
     }

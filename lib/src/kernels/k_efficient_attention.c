@@ -1,413 +1,456 @@
-/* k_efficient_attention.c - the forward pass, and the table of both.
+/* k_efficient_attention.c - forward of efficient attention.
  *
- * Three stages, each over units that do not depend on the number of threads (k_attention_plan.h):
+ * Two passes over the positions of a sample, in tiles of TL_ATTENTION_TILE:
  *
- *   1. every unit sweeps its tiles once: key logits, running maximum over the positions, sums of
- *      2^(logit - maximum), and H = keys^T X (or G = keys^T values) rescaled when the maximum rises;
- *   2. every sample merges its pieces in order, normalises, and forms G and, folded, M = G Wr^T;
- *   3. every unit sweeps its tiles again: queries, their softmax, y = x + queries M + br.
+ *   1. keys:    logits S = X Wk^T of the tile; running maximum and sum of exponentials per key
+ *               channel; H += exp(S - maximum)^T X (or, values not folded, G += exp(..)^T values).
+ *               When the maximum rises, what was summed is scaled down. It is raised only when a
+ *               logit exceeds it by 8 (in log2 units), so that this is rare; exponentials stay
+ *               below 2^8 and nothing can overflow.
+ *      context: pieces are merged in order, H /= sum, G = H Wv^T + bv, M = G Wr^T.
+ *   2. queries: X Wq^T + bq, softmax over the channels of each head with positions in the lanes,
+ *               Y = X + queries M + br.
  *
- * Bytes moved: x twice, y once. Scratch per thread is a few tiles; per unit K (C or e) values.
+ * 8 n C K FLOPs when all is folded; x is read twice, y written once, nothing else leaves the cache.
+ * Logits are kept in log2 units: log2 e and 1/temperature are multiplied into the packed weights.
  */
+#include "kernels/kernels.h"
+
 #include "kernels/k_attention_steps.h"
+#include "kernels/k_efficient_attention_backward.h"
 
-#include <omp.h>
+/* Sums over the positions of one unit. */
+typedef struct key_sums {
+    tl_real *weighted; /* H [K, c_row], or G [K, e_row] where values are not folded */
+    tl_real *maximum;  /* [k_row] */
+    tl_real *sum;      /* [k_row] */
+} key_sums;
 
-/* What a unit of stage 1 leaves behind. */
-typedef struct unit_sums {
-    tl_real *maximum; /* [K] */
-    tl_real *sum;     /* [K] */
-    tl_real *context; /* H [K, c_row], or G [K, e_row] where values are not folded */
-} unit_sums;
+typedef struct tile_scratch {
+    tl_real *x;         /* [tile, c_row] */
+    tl_real *projected; /* [tile, k_row] */
+    tl_real *queries;   /* [K, tile] */
+    tl_real *values;    /* [tile, v_row] */
+    tl_real *y;         /* [tile, out_row] */
+} tile_scratch;
 
-typedef struct forward_plan {
-    attention_sizes s;
-    attention_projections w;
-    int64_t context_row; /* of a unit's sums */
-    int64_t context_columns;
-    tl_real *units;
-    int64_t unit_values;
-    tl_real *contexts; /* per sample: G [K, e_row] */
-    tl_real *maps;     /* per sample: M [K, c_row], folded output only */
-    int64_t sample_context;
-    int64_t sample_map;
-    tl_real *tiles; /* per thread */
-    int64_t tile_values;
-    size_t bytes;
-} forward_plan;
+/* What one sample needs between the passes. */
+typedef struct sample_scratch {
+    tl_real *context; /* G [K, e_row] */
+    tl_real *map;     /* M [K, c_row] */
+} sample_scratch;
 
-/* The tiles of a thread. */
-typedef struct forward_tiles {
-    tl_real *x;       /* [T, c_row], for widths that are no whole vectors */
-    tl_real *keys;    /* [T, k_row]; in stage 3 the projected queries */
-    tl_real *queries; /* [K, T] */
-    tl_real *values;  /* [T, v_row]; in stage 3 the heads' outputs */
-    tl_real *y;       /* [T, out_row] */
-} forward_tiles;
+typedef struct forward_work {
+    attention_sizes size;
+    attention_projections weights;
+    const tl_real *x;
+    tl_real *y, *saved;
+    attention_arena unit_area, sample_area, thread_area;
+    size_t unit_bytes, sample_bytes, thread_bytes;
+} forward_work;
 
-static forward_tiles take_tiles(const attention_sizes *s, attention_arena *arena) {
-    return (forward_tiles){
-        .x = attention_take_matrix(arena, TL_ATTENTION_TILE, s->c_row),
-        .keys = attention_take_matrix(arena, TL_ATTENTION_TILE, s->k_row),
-        .queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
-        .values = attention_take_matrix(arena, TL_ATTENTION_TILE, s->v_row),
-        .y = attention_take_matrix(arena, TL_ATTENTION_TILE, s->out_row),
+static int64_t weighted_row(const attention_sizes *s) {
+    return s->fold_values ? s->c_row : s->e_row;
+}
+
+static key_sums take_key_sums(const attention_sizes *s, attention_arena *arena) {
+    return (key_sums){
+        .weighted = attention_take_matrix(arena, s->k, weighted_row(s)),
+        .maximum = attention_take(arena, s->k_row),
+        .sum = attention_take(arena, s->k_row),
     };
 }
 
-static forward_plan make_plan(const tl_attention_shape *shape, int threads, char *base) {
-    forward_plan plan = {.s = attention_sizes_of(shape)};
-    const attention_sizes *s = &plan.s;
-    attention_arena arena = {.base = base};
-    plan.w = attention_take_projections(s, &arena);
-    plan.context_row = s->fold_values ? s->c_row : s->e_row;
-    plan.context_columns = tile_columns(s->fold_values ? s->c : s->e);
-    plan.unit_values = TL_ATTENTION_PADDED(2 * s->k_row + s->k * plan.context_row);
-    plan.units = attention_take(&arena, s->cut.units * plan.unit_values);
-    plan.sample_context = TL_ATTENTION_PADDED(TL_ATTENTION_PADDED(s->k) * s->e_row);
-    plan.contexts = attention_take(&arena, shape->batch * plan.sample_context);
-    plan.sample_map = s->fold_output ? TL_ATTENTION_PADDED(s->k) * s->c_row : 0;
-    plan.maps = attention_take(&arena, shape->batch * plan.sample_map);
-    attention_arena counting = {0};
-    (void)take_tiles(s, &counting);
-    plan.tile_values = (int64_t)(counting.used / sizeof(tl_real));
-    plan.tiles = attention_take(&arena, threads * plan.tile_values);
-    plan.bytes = arena.used;
-    return plan;
+static sample_scratch take_sample(const attention_sizes *s, attention_arena *arena) {
+    return (sample_scratch){
+        .context = attention_take_matrix(arena, s->k, s->e_row),
+        .map = s->fold_output ? attention_take_matrix(arena, s->k, s->c_row) : NULL,
+    };
 }
 
-static unit_sums sums_of(const forward_plan *plan, int64_t unit) {
-    tl_real *at = plan->units + unit * plan->unit_values;
-    return (unit_sums){.maximum = at,
-                       .sum = at + plan->s.k_row,
-                       .context = at + 2 * plan->s.k_row};
+static tile_scratch take_tile(const attention_sizes *s, attention_arena *arena) {
+    return (tile_scratch){
+        .x = attention_take(arena, TL_ATTENTION_TILE * s->c_row),
+        .projected = attention_take(arena, TL_ATTENTION_TILE * s->k_row),
+        .queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
+        .values = attention_take(arena, TL_ATTENTION_TILE * s->v_row),
+        .y = attention_take(arena, TL_ATTENTION_TILE * s->out_row),
+    };
 }
 
-static forward_tiles tiles_of(const forward_plan *plan, int thread) {
-    tl_real *base = plan->tiles + thread * plan->tile_values;
-    attention_arena arena = {.base = (char *)base};
-    return take_tiles(&plan->s, &arena);
+/* With one piece a sample is finished by the thread that began it: units and samples need room per
+ * thread only. */
+static size_t lay_out(forward_work *work, void *scratch, int threads) {
+    const attention_sizes *s = &work->size;
+    attention_arena arena = {.base = scratch};
+    work->weights = attention_take_projections(s, &arena);
+    attention_arena count = {.base = NULL};
+    take_key_sums(s, &count);
+    work->unit_bytes = count.used;
+    count.used = 0;
+    take_sample(s, &count);
+    work->sample_bytes = count.used;
+    count.used = 0;
+    take_tile(s, &count);
+    work->thread_bytes = count.used;
+    const bool whole = s->cut.pieces == 1;
+    work->unit_area = arena;
+    arena.used += work->unit_bytes * (size_t)(whole ? threads : s->cut.units);
+    work->sample_area = arena;
+    arena.used += work->sample_bytes * (size_t)(whole ? threads : s->cut.units / s->cut.pieces);
+    work->thread_area = arena;
+    arena.used += work->thread_bytes * (size_t)threads;
+    return arena.used;
 }
 
-/* ------------------------------------------------------------------ stage 1: keys */
+static key_sums key_sums_of(const forward_work *work, int64_t unit) {
+    attention_arena part = attention_part(work->unit_area, work->unit_bytes, unit);
+    return take_key_sums(&work->size, &part);
+}
 
-/* Raises the running maximum to the tile's, and rescales what was summed under the old one. */
-static void raise_maximum(const forward_plan *plan, int64_t rows, const tl_real *logits,
-                          const unit_sums *u) {
-    const attention_sizes *s = &plan->s;
-    for (int64_t a = 0; a < s->k; a += TL_LANES) {
-        const tl_v old = tl_v_load(u->maximum + a);
-        tl_v maximum = old;
-        for (int64_t i = 0; i < rows; i++) {
-            maximum = tl_v_max(maximum, tl_v_load(logits + i * s->k_row + a));
-        }
-        const tl_vi raised = maximum > old;
-        bool any = false;
-        for (int lane = 0; lane < TL_LANES; lane++) {
-            any = any || raised[lane] != 0;
-        }
-        if (!any) {
-            continue;
-        }
-        const tl_v factor = tl_v_exp2(old - maximum); /* 0 for the first tile, old = -inf */
-        tl_v_store(u->maximum + a, maximum);
-        tl_v_store(u->sum + a, tl_v_load(u->sum + a) * factor);
-        for (int lane = 0; lane < TL_LANES && a + lane < s->k; lane++) {
-            tl_real *row = u->context + (a + lane) * plan->context_row;
-            const tl_v scale = tl_v_set(factor[lane]);
-            for (int64_t j = 0; j < plan->context_columns; j += TL_LANES) {
-                tl_v_store(row + j, tl_v_load(row + j) * scale);
-            }
+static sample_scratch sample_of(const forward_work *work, int64_t sample) {
+    attention_arena part = attention_part(work->sample_area, work->sample_bytes, sample);
+    return take_sample(&work->size, &part);
+}
+
+static tile_scratch tile_of(const forward_work *work, int thread) {
+    attention_arena part = attention_part(work->thread_area, work->thread_bytes, thread);
+    return take_tile(&work->size, &part);
+}
+
+/* ------------------------------------------------------------------ pass 1 */
+
+static bool any_lane(tl_vi mask) {
+    int64_t words[TL_VECTOR_BYTES / sizeof(int64_t)], any = 0;
+    memcpy(words, &mask, sizeof words);
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        any |= words[i];
+    }
+    return any != 0;
+}
+
+static void raise_maximum(const attention_sizes *s, int64_t column, tl_v maximum,
+                          const key_sums *sums) {
+    const tl_v raised = tl_v_max(tl_v_load(sums->maximum + column), maximum);
+    const tl_v factor = tile_exp2(tl_v_load(sums->maximum + column) - raised);
+    tl_v_store(sums->maximum + column, raised);
+    tl_v_store(sums->sum + column, tl_v_load(sums->sum + column) * factor);
+    const int64_t row = weighted_row(s);
+    for (int64_t lane = 0; lane < TL_LANES && column + lane < s->k; lane++) {
+        tl_real *weighted = sums->weighted + (column + lane) * row;
+        const tl_real scale = factor[lane];
+        for (int64_t j = 0; j < row; j += TL_LANES) {
+            tl_v_store(weighted + j, tl_v_load(weighted + j) * scale);
         }
     }
 }
 
-/* logits -> 2^(logit - maximum), and their sums over the rows. */
-static void exponentiate(const attention_sizes *s, int64_t rows, tl_real *logits,
-                         const unit_sums *u) {
-    for (int64_t a = 0; a < s->k; a += TL_LANES) {
-        const tl_v maximum = tl_v_load(u->maximum + a);
+/* keys [rows, K]: logits on entry, exp(logit - maximum) on return. */
+static void exponentiate_keys(const attention_sizes *s, int64_t rows, tl_real *keys,
+                              const key_sums *sums) {
+    const tl_real lazy = 8;
+    for (int64_t column = 0; column < s->k; column += TL_LANES) {
+        tl_real *at = keys + column;
+        tl_v maximum = tl_v_load(at);
+        for (int64_t i = 1; i < rows; i++) {
+            maximum = tl_v_max(maximum, tl_v_load(at + i * s->k_row));
+        }
+        if (any_lane(maximum > tl_v_load(sums->maximum + column) + lazy)) {
+            raise_maximum(s, column, maximum, sums);
+        }
+        maximum = tl_v_load(sums->maximum + column);
         tl_v sum = tl_v_zero();
         for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = logits + i * s->k_row + a;
-            const tl_v p = tile_exp2(tl_v_load(at) - maximum);
-            tl_v_store(at, p);
+            const tl_v p = tile_exp2(tl_v_load(at + i * s->k_row) - maximum);
+            tl_v_store(at + i * s->k_row, p);
             sum += p;
         }
-        tl_v_store(u->sum + a, tl_v_load(u->sum + a) + sum);
+        tl_v_store(sums->sum + column, tl_v_load(sums->sum + column) + sum);
     }
 }
 
-/* context += keys^T values, head by head (or keys^T X for all heads at once). */
-static void add_context(const forward_plan *plan, const forward_tiles *t, int64_t rows,
-                        const tl_real *x, int64_t x_row, const unit_sums *u) {
-    const attention_sizes *s = &plan->s;
+/* weighted += keys^T X, or head by head keys^T values. */
+static void add_weighted(const forward_work *work, int64_t rows, const tl_real *x, int64_t x_row,
+                         const tile_scratch *tile, const key_sums *sums) {
+    const attention_sizes *s = &work->size;
     if (s->fold_values) {
         tile_multiply((tile_product){.rows = s->k,
-                                     .columns = plan->context_columns,
+                                     .columns = tile_columns(s->c),
                                      .inner = rows,
-                                     .a = t->keys,
+                                     .a = tile->projected,
                                      .a_row = 1,
                                      .a_step = s->k_row,
                                      .b = x,
                                      .b_row = x_row,
-                                     .out = u->context,
+                                     .out = sums->weighted,
                                      .out_row = s->c_row,
-                                     .start = u->context,
+                                     .start = sums->weighted,
                                      .start_row = s->c_row});
         return;
     }
-    attention_values(s, &plan->w, rows, x, x_row, t->values);
+    attention_values(s, &work->weights, rows, x, x_row, tile->values);
     for (int64_t head = 0; head < s->heads; head++) {
-        tl_real *context = u->context + head * s->d * s->e_row;
+        tl_real *weighted = sums->weighted + head * s->d * s->e_row;
         tile_multiply((tile_product){.rows = s->d,
-                                     .columns = plan->context_columns,
+                                     .columns = tile_columns(s->e),
                                      .inner = rows,
-                                     .a = t->keys + head * s->d,
+                                     .a = tile->projected + head * s->d,
                                      .a_row = 1,
                                      .a_step = s->k_row,
-                                     .b = t->values + head * s->e,
+                                     .b = tile->values + head * s->e,
                                      .b_row = s->v_row,
-                                     .out = context,
+                                     .out = weighted,
                                      .out_row = s->e_row,
-                                     .start = context,
+                                     .start = weighted,
                                      .start_row = s->e_row});
     }
 }
 
-static void sum_unit(const forward_plan *plan, int64_t unit, const tl_real *x, int thread) {
-    const attention_sizes *s = &plan->s;
-    const attention_run run = attention_run_of(s, unit);
-    const forward_tiles t = tiles_of(plan, thread);
-    const unit_sums u = sums_of(plan, unit);
-    memset(u.maximum, 0, (size_t)plan->unit_values * sizeof(tl_real));
-    for (int64_t a = 0; a < s->k_row && !s->scaling; a++) {
-        u.maximum[a] = -(tl_real)INFINITY;
+static void keys_pass(const forward_work *work, attention_run run, const tile_scratch *tile,
+                      const key_sums *sums) {
+    const attention_sizes *s = &work->size;
+    memset(sums->weighted, 0, (size_t)(s->k * weighted_row(s)) * sizeof(tl_real));
+    memset(sums->sum, 0, (size_t)s->k_row * sizeof(tl_real));
+    for (int64_t a = 0; a < s->k_row; a++) {
+        sums->maximum[a] = (tl_real)-INFINITY;
     }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const int64_t left = run.end - first;
         const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
         int64_t x_row;
-        const tl_real *tile = tile_whole_rows(rows, s->c, x + (run.sample * s->n + first) * s->c,
-                                              t.x, s->c_row, &x_row);
-        attention_key_logits(s, &plan->w, rows, tile, x_row, t.keys);
+        const tl_real *x = tile_whole_rows(rows, s->c, work->x + (run.sample * s->n + first) * s->c,
+                                           tile->x, s->c_row, &x_row);
+        attention_key_logits(s, &work->weights, rows, x, x_row, tile->projected);
         if (s->scaling) {
-            tile_add_rows(rows, tile_columns(s->k), t.keys, s->k_row, u.sum);
+            tile_add_rows(rows, s->k, tile->projected, s->k_row, sums->sum);
         } else {
-            raise_maximum(plan, rows, t.keys, &u);
-            exponentiate(s, rows, t.keys, &u);
+            exponentiate_keys(s, rows, tile->projected, sums);
         }
-        add_context(plan, &t, rows, tile, x_row, &u);
+        add_weighted(work, rows, x, x_row, tile, sums);
     }
 }
 
-/* ------------------------------------------------------------------ stage 2: one sample */
+/* ------------------------------------------------------------------ between the passes */
 
-/* Adds the other pieces of a sample to its first, in order, under the common maximum. */
-static void merge_pieces(const forward_plan *plan, int64_t sample) {
-    const attention_sizes *s = &plan->s;
-    const unit_sums total = sums_of(plan, sample * s->cut.pieces);
-    for (int64_t piece = 1; piece < s->cut.pieces; piece++) {
-        const unit_sums part = sums_of(plan, sample * s->cut.pieces + piece);
-        for (int64_t a = 0; a < s->k; a++) {
-            tl_real ours = 1;
-            tl_real theirs = 1;
-            if (!s->scaling) {
-                const tl_real maximum =
-                    total.maximum[a] > part.maximum[a] ? total.maximum[a] : part.maximum[a];
-                ours = tl_v_exp2(tl_v_set(total.maximum[a] - maximum))[0];
-                theirs = tl_v_exp2(tl_v_set(part.maximum[a] - maximum))[0];
-                total.maximum[a] = maximum;
-            }
-            total.sum[a] = total.sum[a] * ours + part.sum[a] * theirs;
-            tl_real *to = total.context + a * plan->context_row;
-            const tl_real *from = part.context + a * plan->context_row;
-            for (int64_t j = 0; j < plan->context_columns; j += TL_LANES) {
-                tl_v_store(to + j, tl_v_load(to + j) * ours + tl_v_load(from + j) * theirs);
-            }
+/* Adds `from` to `to`: both are brought to their common maximum first. */
+static void merge_key_sums(const attention_sizes *s, const key_sums *from, const key_sums *to) {
+    const int64_t row = weighted_row(s);
+    for (int64_t a = 0; a < s->k; a++) {
+        tl_real keep = 1, take = 1;
+        if (!s->scaling) {
+            const tl_real maximum =
+                from->maximum[a] > to->maximum[a] ? from->maximum[a] : to->maximum[a];
+            keep = (tl_real)exp2((double)(to->maximum[a] - maximum));
+            take = (tl_real)exp2((double)(from->maximum[a] - maximum));
+            to->maximum[a] = maximum;
+        }
+        to->sum[a] = to->sum[a] * keep + from->sum[a] * take;
+        for (int64_t j = 0; j < row; j++) {
+            to->weighted[a * row + j] =
+                to->weighted[a * row + j] * keep + from->weighted[a * row + j] * take;
         }
     }
 }
 
-/* G = H Wv^T + s bv^T, with s = 1 under softmax and the sums of the keys under scaling. */
-static void context_from_folded(const forward_plan *plan, const unit_sums *u, tl_real *context) {
-    const attention_sizes *s = &plan->s;
+/* G [K, e_row] = H Wv^T + bv (under scaling the keys do not sum to 1: + sum bv). */
+static void unfold_values(const forward_work *work, const key_sums *sums, tl_real *context) {
+    const attention_sizes *s = &work->size;
     for (int64_t head = 0; head < s->heads; head++) {
-        tl_real *out = context + head * s->d * s->e_row;
-        const tl_real *bias = plan->w.value_bias + head * s->e;
+        tl_real *of_head = context + head * s->d * s->e_row;
+        const tl_real *bias = work->weights.value_bias + head * s->e;
         tile_multiply((tile_product){.rows = s->d,
                                      .columns = tile_columns(s->e),
                                      .inner = s->c,
-                                     .a = u->context + head * s->d * s->c_row,
+                                     .a = sums->weighted + head * s->d * s->c_row,
                                      .a_row = s->c_row,
                                      .a_step = 1,
-                                     .b = plan->w.value + head * s->e,
+                                     .b = work->weights.value + head * s->e,
                                      .b_row = s->v_row,
-                                     .out = out,
+                                     .out = of_head,
                                      .out_row = s->e_row,
                                      .bias = s->scaling ? NULL : bias});
-        for (int64_t a = 0; a < s->d && s->scaling; a++) {
+        for (int64_t a = 0; s->scaling && a < s->d; a++) {
             for (int64_t j = 0; j < s->e; j++) {
-                out[a * s->e_row + j] += u->sum[head * s->d + a] * bias[j];
+                of_head[a * s->e_row + j] += sums->sum[head * s->d + a] * bias[j];
             }
         }
     }
 }
 
-static void save_sample(const forward_plan *plan, const unit_sums *u, const tl_real *context,
-                        tl_real *saved, int64_t sample) {
-    const attention_sizes *s = &plan->s;
-    const attention_saved parts = attention_saved_of(s, saved, sample);
-    for (int64_t a = 0; a < s->k; a++) {
-        if (parts.folded != NULL) {
-            memcpy(parts.folded + a * s->c, u->context + a * s->c_row,
-                   (size_t)s->c * sizeof(tl_real));
-        }
-        memcpy(parts.context + a * s->e, context + a * s->e_row, (size_t)s->e * sizeof(tl_real));
-    }
-    memcpy(parts.maximum, u->maximum, (size_t)s->k * sizeof(tl_real));
-    memcpy(parts.sum, u->sum, (size_t)s->k * sizeof(tl_real));
-}
-
-static void finish_sample(const forward_plan *plan, int64_t sample, tl_real *saved) {
-    const attention_sizes *s = &plan->s;
-    const unit_sums u = sums_of(plan, sample * s->cut.pieces);
-    tl_real *context = plan->contexts + sample * plan->sample_context;
-    merge_pieces(plan, sample);
-    for (int64_t a = 0; a < s->k && !s->scaling; a++) {
-        const tl_real inverse = (tl_real)1 / u.sum[a];
-        tl_real *row = u.context + a * plan->context_row;
-        for (int64_t j = 0; j < plan->context_columns; j++) {
-            row[j] *= inverse;
+static void finish_context(const forward_work *work, int64_t sample, const key_sums *sums,
+                           const sample_scratch *scratch) {
+    const attention_sizes *s = &work->size;
+    const int64_t row = weighted_row(s);
+    for (int64_t a = 0; !s->scaling && a < s->k; a++) {
+        const tl_real inverse = 1 / sums->sum[a];
+        for (int64_t j = 0; j < row; j++) {
+            sums->weighted[a * row + j] *= inverse;
         }
     }
     if (s->fold_values) {
-        context_from_folded(plan, &u, context);
+        unfold_values(work, sums, scratch->context);
     } else {
-        memcpy(context, u.context, (size_t)(s->k * s->e_row) * sizeof(tl_real));
-    }
-    if (saved != NULL) {
-        save_sample(plan, &u, context, saved, sample);
+        memcpy(scratch->context, sums->weighted, (size_t)(s->k * row) * sizeof(tl_real));
     }
     if (s->fold_output) {
-        attention_fold_output(s, &plan->w, context, plan->maps + sample * plan->sample_map);
+        attention_fold_output(s, &work->weights, scratch->context, scratch->map);
+    }
+    if (work->saved == NULL) {
+        return;
+    }
+    const attention_saved saved = attention_saved_of(s, work->saved, sample);
+    for (int64_t a = 0; a < s->k; a++) {
+        if (s->fold_values) {
+            memcpy(saved.folded + a * s->c, sums->weighted + a * row,
+                   (size_t)s->c * sizeof(tl_real));
+        }
+        memcpy(saved.context + a * s->e, scratch->context + a * s->e_row,
+               (size_t)s->e * sizeof(tl_real));
+        saved.maximum[a] = s->scaling ? 0 : sums->maximum[a];
+        saved.sum[a] = sums->sum[a];
     }
 }
 
-/* ------------------------------------------------------------------ stage 3: queries */
+/* ------------------------------------------------------------------ pass 2 */
 
-/* y of a tile: the queries' share, the bias and the residual. `y` has room for whole vectors. */
-static void output_tile(const forward_plan *plan, const forward_tiles *t, int64_t sample,
-                        int64_t rows, const tl_real *x, int64_t x_row, tl_real *y, int64_t y_row) {
-    const attention_sizes *s = &plan->s;
-    const tl_real *context = plan->contexts + sample * plan->sample_context;
-    const tl_real *start = s->residual ? x : NULL;
-    attention_queries(s, &plan->w, rows, x, x_row, t->keys, t->queries);
-    if (s->fold_output) {
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->c),
-                                     .inner = s->k,
-                                     .a = t->queries,
-                                     .a_row = 1,
-                                     .a_step = TL_ATTENTION_TILE,
-                                     .b = plan->maps + sample * plan->sample_map,
-                                     .b_row = s->c_row,
-                                     .out = y,
-                                     .out_row = y_row,
-                                     .start = start,
-                                     .start_row = x_row,
-                                     .bias = plan->w.reprojection_bias});
+/* y [rows, C] = left A + br (+ x), where A has `inner` rows: M for queries, Wr^T for outputs. */
+static void project_output(const forward_work *work, int64_t rows, tile_product product,
+                           const tl_real *x, int64_t x_row, const tile_scratch *tile, tl_real *y) {
+    const attention_sizes *s = &work->size;
+    const bool direct = s->c % TL_LANES == 0;
+    product.rows = rows;
+    product.columns = tile_columns(s->c);
+    product.out = direct ? y : tile->y;
+    product.out_row = direct ? s->c : s->out_row;
+    product.start = s->residual ? x : NULL;
+    product.start_row = x_row;
+    product.bias = work->weights.reprojection_bias;
+    tile_multiply(product);
+    for (int64_t i = 0; !direct && i < rows; i++) {
+        memcpy(y + i * s->c, tile->y + i * s->out_row, (size_t)s->c * sizeof(tl_real));
+    }
+}
+
+/* y [rows, V] = queries G (+ x). */
+static void output_without_reprojection(const forward_work *work, int64_t rows, const tl_real *x,
+                                        int64_t x_row, const tl_real *context,
+                                        const tile_scratch *tile, tl_real *y) {
+    const attention_sizes *s = &work->size;
+    if (s->e % TL_LANES == 0) {
+        attention_apply_context(s, rows, tile->queries, context, s->residual ? x : NULL, x_row, y,
+                                s->v);
         return;
     }
-    attention_apply_context(s, rows, t->queries, context, NULL, 0, t->values, s->v_row);
-    if (s->reprojection) {
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->c),
-                                     .inner = s->v,
-                                     .a = t->values,
-                                     .a_row = s->v_row,
-                                     .a_step = 1,
-                                     .b = plan->w.reprojection,
-                                     .b_row = s->c_row,
-                                     .out = y,
-                                     .out_row = y_row,
-                                     .start = start,
-                                     .start_row = x_row,
-                                     .bias = plan->w.reprojection_bias});
-        return;
-    }
+    attention_apply_context(s, rows, tile->queries, context, NULL, 0, tile->y, s->out_row);
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < s->v; j++) {
-            y[i * y_row + j] =
-                t->values[i * s->v_row + j] + (s->residual ? x[i * x_row + j] : (tl_real)0);
+            const tl_real value = tile->y[i * s->out_row + j];
+            y[i * s->v + j] = s->residual ? x[i * x_row + j] + value : value;
         }
     }
 }
 
-static void output_unit(const forward_plan *plan, int64_t unit, const tl_real *x, tl_real *y,
-                        int thread) {
-    const attention_sizes *s = &plan->s;
-    const attention_run run = attention_run_of(s, unit);
-    const forward_tiles t = tiles_of(plan, thread);
-    const bool whole = s->out % TL_LANES == 0;
+static void queries_pass(const forward_work *work, attention_run run, const tile_scratch *tile,
+                         const sample_scratch *sample) {
+    const attention_sizes *s = &work->size;
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const int64_t left = run.end - first;
         const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
         const int64_t position = run.sample * s->n + first;
         int64_t x_row;
-        const tl_real *tile =
-            tile_whole_rows(rows, s->c, x + position * s->c, t.x, s->c_row, &x_row);
-        tl_real *to = y + position * s->out;
-        output_tile(plan, &t, run.sample, rows, tile, x_row, whole ? to : t.y,
-                    whole ? s->out : s->out_row);
-        for (int64_t i = 0; i < rows && !whole; i++) {
-            memcpy(to + i * s->out, t.y + i * s->out_row, (size_t)s->out * sizeof(tl_real));
+        const tl_real *x =
+            tile_whole_rows(rows, s->c, work->x + position * s->c, tile->x, s->c_row, &x_row);
+        tl_real *y = work->y + position * s->out;
+        attention_queries(s, &work->weights, rows, x, x_row, tile->projected, tile->queries);
+        if (s->fold_output) {
+            const tile_product product = {.inner = s->k,
+                                          .a = tile->queries,
+                                          .a_row = 1,
+                                          .a_step = TL_ATTENTION_TILE,
+                                          .b = sample->map,
+                                          .b_row = s->c_row};
+            project_output(work, rows, product, x, x_row, tile, y);
+        } else if (s->reprojection) {
+            attention_apply_context(s, rows, tile->queries, sample->context, NULL, 0, tile->values,
+                                    s->v_row);
+            const tile_product product = {.inner = s->v,
+                                          .a = tile->values,
+                                          .a_row = s->v_row,
+                                          .a_step = 1,
+                                          .b = work->weights.reprojection,
+                                          .b_row = s->c_row};
+            project_output(work, rows, product, x, x_row, tile, y);
+        } else {
+            output_without_reprojection(work, rows, x, x_row, sample->context, tile, y);
         }
+    }
+}
+
+/* ------------------------------------------------------------------ the whole */
+
+/* Every sample by one thread from beginning to end, while it is in the cache. */
+static void forward_whole_samples(const forward_work *work, int threads) {
+    const int64_t units = work->size.cut.units;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t unit = 0; unit < units; unit++) {
+        const int thread = attention_thread();
+        const tile_scratch tile = tile_of(work, thread);
+        const key_sums sums = key_sums_of(work, thread);
+        const sample_scratch sample = sample_of(work, thread);
+        const attention_run run = attention_run_of(&work->size, unit);
+        keys_pass(work, run, &tile, &sums);
+        finish_context(work, run.sample, &sums, &sample);
+        queries_pass(work, run, &tile, &sample);
+    }
+}
+
+static void forward_in_pieces(const forward_work *work, int threads) {
+    const attention_sizes *s = &work->size;
+    const int64_t units = s->cut.units, pieces = s->cut.pieces;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t unit = 0; unit < units; unit++) {
+        const tile_scratch tile = tile_of(work, attention_thread());
+        const key_sums sums = key_sums_of(work, unit);
+        keys_pass(work, attention_run_of(s, unit), &tile, &sums);
+    }
+    for (int64_t index = 0; index < units / pieces; index++) {
+        const key_sums total = key_sums_of(work, index * pieces);
+        for (int64_t piece = 1; piece < pieces; piece++) {
+            const key_sums part = key_sums_of(work, index * pieces + piece);
+            merge_key_sums(s, &part, &total);
+        }
+        const sample_scratch sample = sample_of(work, index);
+        finish_context(work, index, &total, &sample);
+    }
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t unit = 0; unit < units; unit++) {
+        const tile_scratch tile = tile_of(work, attention_thread());
+        const sample_scratch sample = sample_of(work, unit / pieces);
+        queries_pass(work, attention_run_of(s, unit), &tile, &sample);
     }
 }
 
 static size_t forward_scratch_bytes(const tl_attention_shape *shape, int threads) {
-    return make_plan(shape, threads, NULL).bytes;
+    forward_work work = {.size = attention_sizes_of(shape)};
+    return lay_out(&work, NULL, threads);
 }
 
 static void forward(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
                     const tl_real *x, tl_real *y, tl_real *saved, void *scratch, int threads) {
-    const forward_plan plan = make_plan(shape, threads, scratch);
-    const int64_t units = plan.s.cut.units;
-    const int team = tl_attention_forward_flops(shape) < TL_PARALLEL_MINIMUM ? 1 : threads;
-    attention_pack(&plan.s, parameters, &plan.w);
-#pragma omp parallel num_threads(team) if (team > 1)
-    {
-        const int thread = omp_get_thread_num();
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t unit = 0; unit < units; unit++) {
-            sum_unit(&plan, unit, x, thread);
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t sample = 0; sample < shape->batch; sample++) {
-            finish_sample(&plan, sample, saved);
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t unit = 0; unit < units; unit++) {
-            output_unit(&plan, unit, x, y, thread);
-        }
+    forward_work work = {.size = attention_sizes_of(shape), .x = x, .y = y, .saved = saved};
+    lay_out(&work, scratch, threads);
+    attention_pack(&work.size, parameters, &work.weights);
+    const int used = tl_attention_forward_flops(shape) < TL_PARALLEL_MINIMUM ? 1 : threads;
+    if (work.size.cut.pieces == 1) {
+        forward_whole_samples(&work, used);
+    } else {
+        forward_in_pieces(&work, used);
     }
-}
-
-static size_t backward_scratch_bytes(const tl_attention_shape *shape, int threads) {
-    return TL_PER_ISA(tl_efficient_attention_backward).scratch_bytes(shape, threads);
-}
-
-static void backward(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
-                     const tl_real *x, const tl_real *dy, const tl_real *saved,
-                     const tl_attention_gradients *gradients, void *scratch, int threads) {
-    TL_PER_ISA(tl_efficient_attention_backward)
-        .backward(shape, parameters, x, dy, saved, gradients, scratch, threads);
 }
 
 const tl_efficient_attention_kernels TL_PER_ISA(tl_efficient_attention_kernels) = {
     .forward_scratch_bytes = forward_scratch_bytes,
     .forward = forward,
-    .backward_scratch_bytes = backward_scratch_bytes,
-    .backward = backward,
+    .backward_scratch_bytes = TL_PER_ISA(tl_efficient_attention_backward_scratch_bytes),
+    .backward = TL_PER_ISA(tl_efficient_attention_backward),
 };

@@ -16,6 +16,9 @@
 #ifndef TL_K_EFFICIENT_ATTENTION_H
 #define TL_K_EFFICIENT_ATTENTION_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "kernels/k_attention_plan.h"
 
 /* Weights are stored [out, in]. Reprojection pointers are NULL where there is none. */
@@ -55,16 +58,5 @@ typedef struct tl_efficient_attention_kernels {
 } tl_efficient_attention_kernels;
 
 TL_DECLARE_KERNELS(tl_efficient_attention_kernels);
-
-/* The backward half, which has a file of its own. */
-typedef struct tl_efficient_attention_backward_kernels {
-    size_t (*scratch_bytes)(const tl_attention_shape *shape, int threads);
-    void (*backward)(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
-                     const tl_real *x, const tl_real *dy, const tl_real *saved,
-                     const tl_attention_gradients *gradients, void *scratch, int threads);
-} tl_efficient_attention_backward_kernels;
-
-extern const tl_efficient_attention_backward_kernels tl_efficient_attention_backward_baseline,
-    tl_efficient_attention_backward_avx2, tl_efficient_attention_backward_avx512;
 
 #endif

@@ -1,725 +1,569 @@
-/* k_efficient_attention_backward.c - the gradient, with queries and keys computed again.
+/* k_efficient_attention_backward.c - backward of efficient attention.
  *
- * Per sample, q and p the normalised queries and keys [n, K], with forward: y = x + q M + br,
- * M = G Wr^T, G = H Wv^T + s bv^T, H = p^T x (folded; per head where heads are split):
+ * Nothing per position was saved: queries and keys are computed again, tile by tile, in two passes
+ * over the positions of a sample.
  *
- *   1. tiles of dy and x:      dM = q^T dy            dq = dy M^T        dbr = sum of dy
- *      unfolded output:        dU = dy Wr, dG = q^T dU, dq = dU G^T, dWr = dy^T U, with U = q G
- *      softmax over channels:  dl = q (dq - sum q dq) / temperature      scaling: dl = dq / sqrt n
- *                              dWq = dl^T x, dbq = sum of dl, dx = dy + dl Wq
- *   2. once a sample:          dG = dM Wr, dWr += dM^T G
- *                              dH = dG Wv, dWv += dG^T H, dbv += s dG,   t_a = <dH_a, H_a>
- *   3. tiles again:            dp = x dH^T            dx += p dH
- *      unfolded values:        dp = v dG^T, dv = p dG, dWv += dv^T x, dx += dv Wv, t = <dG_a, G_a>
- *      softmax over positions: dl = p (dp - t) / temperature; its sum over the positions that the
- *                              softmax needs is t, no extra pass. The key bias has no gradient.
- *      scaling:                dl = (dp + dG bv) / sqrt n, and dbk = sum of dl
- *                              dWk = dl^T x, dx += dl Wk
+ *   1. queries: forward: Y = X + queries M + br, so
+ *                   dM += queries^T dY,   dqueries = dY M^T,   dX = dY,   dbr += dY;
+ *               softmax over the channels a of a head: dlogit = p (dp - sum over a of p dp);
+ *               logit = X Wq^T + bq: dWq += dlogit^T X, dbq += dlogit, dX += dlogit Wq.
+ *      context: forward: M = G Wr^T, G = H Wv^T + s bv^T, so
+ *                   dG = dM Wr, dWr += dM^T G, dH = dG Wv, dWv += dG^T H, dbv += s^T dG.
+ *   2. keys:    forward: H = keys^T X, so dkeys = X dH^T, dX += keys dH;
+ *               softmax over the positions i: dlogit = p (dp - sum over i of p dp), and that sum is
+ *               <dH, H> per key channel: it needs no pass of its own, and what bv adds to dp is the
+ *               same for all positions and cancels; dWk += dlogit^T X, dX += dlogit Wk. The sum of
+ *               dlogit over the positions is zero: so is the gradient of the key bias.
+ *      Under scaling keys are linear: dkeys = X dH^T + dG bv, dbk += dlogit.
  *
- * Gradients of parameters are summed per group of units and the groups in order at the end, so the
- * bits do not depend on the threads. Bytes moved: x twice, dy once, dx written once, updated once.
+ * Where values are not folded dG takes the place of dH and values that of X in pass 2; where the
+ * output is not folded dG is summed in pass 1 from dOut = dY Wr.
+ *
+ * 20 n C K FLOPs when all is folded. Sums over positions run in registers within a tile, over the
+ * tiles of a group in scratch, then over the groups in order.
  */
-#include "kernels/k_attention_steps.h"
+#include "kernels/k_efficient_attention_backward.h"
 
-#include <omp.h>
+#include "kernels/k_attention_backward_work.h"
 
-/* A group's sums; rows are padded. */
-typedef struct group_sums {
-    tl_real *query_weight, *query_bias;               /* [K, c_row], [k_row] */
-    tl_real *key_weight, *key_bias;                   /* the same */
-    tl_real *value_weight, *value_bias;               /* [V, c_row], [v_row] */
-    tl_real *reprojection_weight, *reprojection_bias; /* [C, v_row], [c_row] */
-} group_sums;
+/* ------------------------------------------------------------------ pass 1: queries */
 
-/* Weights as stored, rows padded: for products with a gradient on their left. */
-typedef struct natural_weights {
-    tl_real *query, *key, *value; /* [K, c_row], [K, c_row], [V, c_row] */
-    tl_real *reprojection;        /* [C, v_row] */
-} natural_weights;
-
-/* What the tiles of one sample need. */
-typedef struct sample_maps {
-    tl_real *context;    /* G [K, e_row], zeros behind e */
-    tl_real *folded;     /* H [K, c_row] */
-    tl_real *map;        /* M^T [C, k_row] folded output, else G^T [heads e, d_row] */
-    tl_real *d_context;  /* dG [K, e_row] */
-    tl_real *d_folded;   /* dH [K, c_row] */
-    tl_real *map_rows;   /* M [K, c_row], folded output only; may be where dH will be */
-    tl_real *d_key_map;  /* dH^T [C, k_row], or dG^T [heads e, d_row] */
-    tl_real *maximum;    /* [k_row] */
-    tl_real *inverse;    /* [k_row]: 1 / sum (softmax) */
-    tl_real *sum;        /* [k_row]: sums of the keys (scaling), ones (softmax) */
-    tl_real *correction; /* [k_row]: t (softmax), or what dp starts from (scaling) */
-} sample_maps;
-
-typedef struct backward_tiles {
-    tl_real *x, *dy;          /* [T, c_row], [T, out_row] */
-    tl_real *rows;            /* [T, k_row] */
-    tl_real *gradient_rows;   /* [T, k_row] */
-    tl_real *queries, *d_queries; /* [K, T] */
-    tl_real *values, *d_values;   /* [T, v_row] */
-    tl_real *dx;              /* [T, c_row] */
-} backward_tiles;
-
-typedef struct backward_plan {
-    attention_sizes s;
-    attention_projections w;
-    natural_weights natural;
-    int64_t d_row;          /* of G^T */
-    int64_t unit_row;       /* of a unit's dM (c_row) or dG (e_row) */
-    int64_t unit_columns;
-    int64_t unit_values;
-    tl_real *units;
-    int64_t sample_values;
-    tl_real *samples;
-    int64_t group_values;
-    tl_real *groups;
-    int64_t tile_values;
-    tl_real *tiles;
-    size_t bytes;
-} backward_plan;
-
-/* ------------------------------------------------------------------ scratch */
-
-static group_sums take_group(const attention_sizes *s, attention_arena *arena) {
-    group_sums g = {
-        .query_weight = attention_take_matrix(arena, s->k, s->c_row),
-        .query_bias = attention_take(arena, s->k_row),
-        .key_weight = attention_take_matrix(arena, s->k, s->c_row),
-        .key_bias = attention_take(arena, s->k_row),
-        .value_weight = attention_take_matrix(arena, s->v, s->c_row),
-        .value_bias = attention_take(arena, s->v_row),
-    };
-    if (s->reprojection) {
-        g.reprojection_weight = attention_take_matrix(arena, s->c, s->v_row);
-        g.reprojection_bias = attention_take(arena, s->c_row);
-    }
-    return g;
-}
-
-static sample_maps take_sample(const backward_plan *plan, attention_arena *arena) {
-    const attention_sizes *s = &plan->s;
-    sample_maps m = {
-        .context = attention_take_matrix(arena, s->k, s->e_row),
-        .d_context = attention_take_matrix(arena, s->k, s->e_row),
-        .maximum = attention_take(arena, s->k_row),
-        .inverse = attention_take(arena, s->k_row),
-        .sum = attention_take(arena, s->k_row),
-        .correction = attention_take(arena, s->k_row),
-    };
-    m.map = s->fold_output ? attention_take_matrix(arena, s->c, s->k_row)
-                           : attention_take_matrix(arena, s->v, plan->d_row);
-    if (s->fold_values) {
-        m.folded = attention_take_matrix(arena, s->k, s->c_row);
-        m.d_folded = attention_take_matrix(arena, s->k, s->c_row);
-        m.d_key_map = attention_take_matrix(arena, s->c, s->k_row);
-        m.map_rows = m.d_folded;
-    } else {
-        m.d_key_map = attention_take_matrix(arena, s->v, plan->d_row);
-        m.map_rows = s->fold_output ? attention_take_matrix(arena, s->k, s->c_row) : NULL;
-    }
-    return m;
-}
-
-static backward_tiles take_tiles(const attention_sizes *s, attention_arena *arena) {
-    return (backward_tiles){
-        .x = attention_take_matrix(arena, TL_ATTENTION_TILE, s->c_row),
-        .dy = attention_take_matrix(arena, TL_ATTENTION_TILE, s->out_row),
-        .rows = attention_take_matrix(arena, TL_ATTENTION_TILE, s->k_row),
-        .gradient_rows = attention_take_matrix(arena, TL_ATTENTION_TILE, s->k_row),
-        .queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
-        .d_queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
-        .values = attention_take_matrix(arena, TL_ATTENTION_TILE, s->v_row),
-        .d_values = attention_take_matrix(arena, TL_ATTENTION_TILE, s->v_row),
-        .dx = attention_take_matrix(arena, TL_ATTENTION_TILE, s->c_row),
-    };
-}
-
-static int64_t values_in(const attention_arena *arena) {
-    return (int64_t)(arena->used / sizeof(tl_real));
-}
-
-static backward_plan make_plan(const tl_attention_shape *shape, int threads, char *base) {
-    backward_plan plan = {.s = attention_sizes_of(shape)};
-    const attention_sizes *s = &plan.s;
-    attention_arena arena = {.base = base};
-    plan.w = attention_take_projections(s, &arena);
-    plan.natural = (natural_weights){
-        .query = attention_take_matrix(&arena, s->k, s->c_row),
-        .key = attention_take_matrix(&arena, s->k, s->c_row),
-        .value = attention_take_matrix(&arena, s->v, s->c_row),
-        .reprojection = s->reprojection ? attention_take_matrix(&arena, s->c, s->v_row) : NULL,
-    };
-    plan.d_row = TL_ATTENTION_PADDED(s->d);
-    plan.unit_row = s->fold_output ? s->c_row : s->e_row;
-    plan.unit_columns = tile_columns(s->fold_output ? s->c : s->e);
-    plan.unit_values = TL_ATTENTION_PADDED(s->k) * plan.unit_row;
-    plan.units = attention_take(&arena, s->cut.units * plan.unit_values);
-    attention_arena counting = {0};
-    (void)take_sample(&plan, &counting);
-    plan.sample_values = values_in(&counting);
-    plan.samples = attention_take(&arena, shape->batch * plan.sample_values);
-    counting = (attention_arena){0};
-    (void)take_group(s, &counting);
-    plan.group_values = values_in(&counting);
-    plan.groups = attention_take(&arena, s->cut.groups * plan.group_values);
-    counting = (attention_arena){0};
-    (void)take_tiles(s, &counting);
-    plan.tile_values = values_in(&counting);
-    plan.tiles = attention_take(&arena, threads * plan.tile_values);
-    plan.bytes = arena.used;
-    return plan;
-}
-
-static group_sums group_of(const backward_plan *plan, int64_t group) {
-    attention_arena arena = {.base = (char *)(plan->groups + group * plan->group_values)};
-    return take_group(&plan->s, &arena);
-}
-
-static sample_maps sample_of(const backward_plan *plan, int64_t sample) {
-    attention_arena arena = {.base = (char *)(plan->samples + sample * plan->sample_values)};
-    return take_sample(plan, &arena);
-}
-
-static backward_tiles tiles_of(const backward_plan *plan, int thread) {
-    attention_arena arena = {.base = (char *)(plan->tiles + thread * plan->tile_values)};
-    return take_tiles(&plan->s, &arena);
-}
-
-/* ------------------------------------------------------------------ what a sample needs */
-
-/* G^T of each head: [e, d_row] one below the other. */
-static void transpose_heads(const backward_plan *plan, const tl_real *context, tl_real *out) {
-    const attention_sizes *s = &plan->s;
-    for (int64_t head = 0; head < s->heads; head++) {
-        for (int64_t j = 0; j < s->e; j++) {
-            tl_real *row = out + (head * s->e + j) * plan->d_row;
-            memset(row, 0, (size_t)plan->d_row * sizeof(tl_real));
-            for (int64_t a = 0; a < s->d; a++) {
-                row[a] = context[(head * s->d + a) * s->e_row + j];
-            }
-        }
-    }
-}
-
-static void load_sample(const backward_plan *plan, int64_t sample, const tl_real *saved) {
-    const attention_sizes *s = &plan->s;
-    const sample_maps m = sample_of(plan, sample);
-    const attention_saved parts = attention_saved_of(s, (tl_real *)(uintptr_t)saved, sample);
-    tile_pad_rows(s->k, s->e, parts.context, s->e, m.context, s->e_row);
-    tile_pad_rows(1, s->k, parts.maximum, s->k, m.maximum, s->k_row);
-    tile_pad_rows(1, s->k, parts.sum, s->k, m.sum, s->k_row);
-    memset(m.inverse, 0, (size_t)s->k_row * sizeof(tl_real));
-    for (int64_t a = 0; a < s->k && !s->scaling; a++) {
-        m.inverse[a] = (tl_real)1 / m.sum[a];
-        m.sum[a] = 1;
-    }
-    if (s->fold_values) {
-        tile_pad_rows(s->k, s->c, parts.folded, s->c, m.folded, s->c_row);
-    }
-    if (s->fold_output) {
-        attention_fold_output(s, &plan->w, m.context, m.map_rows);
-        tile_pad_transposed(s->k, s->c_row, m.map_rows, 1, m.map, s->k_row);
-    } else {
-        transpose_heads(plan, m.context, m.map);
-    }
-}
-
-/* ------------------------------------------------------------------ stage 1: queries */
-
-/* out += left^T right, `columns` wide: left [positions, ...] row-major, or [rows, T] if its
- * columns are positions. */
-static void add_product(int64_t rows, int64_t columns, int64_t positions, const tl_real *left,
-                        int64_t left_row, int64_t left_step, const tl_real *right,
-                        int64_t right_row, tl_real *out, int64_t out_row) {
+/* sum [rows, C] += left^T right over `count` positions; left's value (p, i) at p * step + i * row
+ */
+static void add_outer(int64_t rows, int64_t columns, int64_t count, const tl_real *left,
+                      int64_t left_row, int64_t left_step, const tl_real *right, int64_t right_row,
+                      tl_real *sum, int64_t sum_row) {
     tile_multiply((tile_product){.rows = rows,
                                  .columns = tile_columns(columns),
-                                 .inner = positions,
+                                 .inner = count,
                                  .a = left,
                                  .a_row = left_row,
                                  .a_step = left_step,
                                  .b = right,
                                  .b_row = right_row,
-                                 .out = out,
-                                 .out_row = out_row,
-                                 .start = out,
-                                 .start_row = out_row});
+                                 .out = sum,
+                                 .out_row = sum_row,
+                                 .start = sum,
+                                 .start_row = sum_row});
 }
 
-/* d_queries -> the gradient of the queries' natural logits, in place. */
-static void queries_softmax_backward(const attention_sizes *s, int64_t rows,
-                                     const tl_real *queries, tl_real *d_queries) {
+/* out [rows, columns] = left [rows, inner] right, rows of left contiguous. */
+static void multiply_rows(int64_t rows, int64_t columns, int64_t inner, const tl_real *left,
+                          int64_t left_row, const tl_real *right, int64_t right_row, tl_real *out,
+                          int64_t out_row) {
+    tile_multiply((tile_product){.rows = rows,
+                                 .columns = tile_columns(columns),
+                                 .inner = inner,
+                                 .a = left,
+                                 .a_row = left_row,
+                                 .a_step = 1,
+                                 .b = right,
+                                 .b_row = right_row,
+                                 .out = out,
+                                 .out_row = out_row});
+}
+
+/* Gradients of the queries [K, tile], from those of the normalised queries, in place. */
+static void queries_gradient(const attention_sizes *s, int64_t rows, const tl_real *queries,
+                             tl_real *dqueries) {
+    const tl_real scale = s->gradient_scale;
     for (int64_t head = 0; head < s->heads; head++) {
         for (int64_t i = 0; i < rows; i += TL_LANES) {
             const tl_real *q = queries + head * s->d * TL_ATTENTION_TILE + i;
-            tl_real *g = d_queries + head * s->d * TL_ATTENTION_TILE + i;
-            tl_v sum = tl_v_zero();
-            for (int64_t a = 0; a < s->d; a++) {
-                sum += tl_v_load(q + a * TL_ATTENTION_TILE) * tl_v_load(g + a * TL_ATTENTION_TILE);
+            tl_real *dq = dqueries + head * s->d * TL_ATTENTION_TILE + i;
+            tl_v dot = tl_v_zero();
+            for (int64_t a = 0; a < s->d && !s->scaling; a++) {
+                dot += tl_v_load(q + a * TL_ATTENTION_TILE) * tl_v_load(dq + a * TL_ATTENTION_TILE);
             }
             for (int64_t a = 0; a < s->d; a++) {
+                const tl_v incoming = tl_v_load(dq + a * TL_ATTENTION_TILE);
                 const tl_v p = tl_v_load(q + a * TL_ATTENTION_TILE);
-                const tl_v d = tl_v_load(g + a * TL_ATTENTION_TILE);
-                tl_v_store(g + a * TL_ATTENTION_TILE, p * (d - sum) * s->gradient_scale);
+                const tl_v logit = s->scaling ? incoming : p * (incoming - dot);
+                tl_v_store(dq + a * TL_ATTENTION_TILE, logit * scale);
             }
         }
     }
 }
 
-static void scale_rows(int64_t rows, int64_t count, tl_real factor, tl_real *values, int64_t row) {
-    for (int64_t a = 0; a < rows; a++) {
-        for (int64_t i = 0; i < count; i += TL_LANES) {
-            tl_v_store(values + a * row + i, tl_v_load(values + a * row + i) * factor);
-        }
+static tl_real sum_of(int64_t count, const tl_real *values) {
+    tl_v sum = tl_v_zero();
+    int64_t i = 0;
+    for (; i + TL_LANES <= count; i += TL_LANES) {
+        sum += tl_v_load(values + i);
     }
+    return tl_v_sum(sum + tl_v_load_partial(values + i, count - i));
 }
 
-/* sums[a] += the sum of the first `count` values of row a. */
-static void add_row_sums(int64_t rows, int64_t count, const tl_real *values, int64_t row,
-                         tl_real *sums) {
-    for (int64_t a = 0; a < rows; a++) {
-        tl_v sum = tl_v_zero();
-        int64_t i = 0;
-        for (; i + TL_LANES <= count; i += TL_LANES) {
-            sum += tl_v_load(values + a * row + i);
-        }
-        tl_real rest = tl_v_sum(sum);
-        for (; i < count; i++) {
-            rest += values[a * row + i];
-        }
-        sums[a] += rest;
-    }
-}
+/* One tile, as the passes see it. */
+typedef struct tile_view {
+    int64_t rows;
+    const tl_real *x, *dy;
+    int64_t x_row, dy_row;
+    tl_real *dx; /* the caller's; NULL if not wanted */
+} tile_view;
 
-/* A tile's share of dM or dG, and dq as rows; `t->values` holds U, `t->d_values` dU. */
-static void query_gradients(const backward_plan *plan, const backward_tiles *t, int64_t rows,
-                            const tl_real *dy, int64_t dy_row, const sample_maps *m,
-                            const group_sums *g, tl_real *unit) {
-    const attention_sizes *s = &plan->s;
-    if (s->fold_output) {
-        add_product(s->k, s->c, rows, t->queries, TL_ATTENTION_TILE, 1, dy, dy_row, unit, s->c_row);
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->k),
-                                     .inner = s->c,
-                                     .a = dy,
-                                     .a_row = dy_row,
-                                     .a_step = 1,
-                                     .b = m->map,
-                                     .b_row = s->k_row,
-                                     .out = t->rows,
-                                     .out_row = s->k_row});
-        return;
-    }
-    if (s->reprojection) {
-        attention_apply_context(s, rows, t->queries, m->context, NULL, 0, t->values, s->v_row);
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->v),
-                                     .inner = s->c,
-                                     .a = dy,
-                                     .a_row = dy_row,
-                                     .a_step = 1,
-                                     .b = plan->natural.reprojection,
-                                     .b_row = s->v_row,
-                                     .out = t->d_values,
-                                     .out_row = s->v_row});
-        add_product(s->c, s->v, rows, dy, 1, dy_row, t->values, s->v_row, g->reprojection_weight,
-                    s->v_row);
-    } else {
-        tile_pad_rows(rows, s->v, dy, dy_row, t->d_values, s->v_row);
-    }
-    for (int64_t head = 0; head < s->heads; head++) {
-        add_product(s->d, s->e, rows, t->queries + head * s->d * TL_ATTENTION_TILE,
-                    TL_ATTENTION_TILE, 1, t->d_values + head * s->e, s->v_row,
-                    unit + head * s->d * s->e_row, s->e_row);
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->d),
-                                     .inner = s->e,
-                                     .a = t->d_values + head * s->e,
-                                     .a_row = s->v_row,
-                                     .a_step = 1,
-                                     .b = m->map + head * s->e * plan->d_row,
-                                     .b_row = plan->d_row,
-                                     .out = t->rows + head * s->d,
-                                     .out_row = s->k_row});
-    }
-}
-
-/* dx of a tile: what it starts from, plus the queries' logits' gradient times Wq. */
-static void start_dx(const backward_plan *plan, const backward_tiles *t, int64_t rows,
-                     const tl_real *dy, int64_t dy_row, tl_real *dx, bool accumulate) {
-    const attention_sizes *s = &plan->s;
-    for (int64_t i = 0; i < rows; i++) {
-        tl_real *to = t->dx + i * s->c_row;
-        if (s->residual) {
-            memcpy(to, dy + i * dy_row, (size_t)s->c * sizeof(tl_real));
+static tile_view view_of(const backward_work *work, const backward_tile *tile, attention_run run,
+                         int64_t first, bool with_dy) {
+    const attention_sizes *s = &work->size;
+    const int64_t left = run.end - first, position = run.sample * s->n + first;
+    tile_view view = {.rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE};
+    view.x =
+        tile_whole_rows(view.rows, s->c, work->x + position * s->c, tile->x, s->c_row, &view.x_row);
+    view.dx = work->gradients->x.values;
+    view.dx = view.dx == NULL ? NULL : view.dx + position * s->c;
+    if (with_dy) {
+        const tl_real *dy = work->dy + position * s->out;
+        if (!s->reprojection && s->e % TL_LANES != 0) { /* heads are read by themselves: slack */
+            tile_pad_rows(view.rows, s->out, dy, s->out, tile->dy, s->out_row);
+            view.dy = tile->dy;
+            view.dy_row = s->out_row;
         } else {
-            memset(to, 0, (size_t)s->c * sizeof(tl_real));
+            view.dy = tile_whole_rows(view.rows, s->out, dy, tile->dy, s->out_row, &view.dy_row);
         }
     }
-    add_product(rows, s->c, s->k, t->d_queries, 1, TL_ATTENTION_TILE, plan->natural.query, s->c_row,
-                t->dx, s->c_row);
-    for (int64_t i = 0; i < rows; i++) {
+    return view;
+}
+
+/* dx += tile->dx, or dx = tile->dx, for rows that are no whole vectors. */
+static void put_dx(const attention_sizes *s, const tile_view *view, const backward_tile *tile,
+                   bool accumulate) {
+    for (int64_t i = 0; i < view->rows; i++) {
+        tl_real *to = view->dx + i * s->c;
+        const tl_real *from = tile->dx + i * s->c_row;
         if (accumulate) {
-            tile_add(s->c, t->dx + i * s->c_row, dx + i * s->c);
+            tile_add(s->c, from, to);
         } else {
-            memcpy(dx + i * s->c, t->dx + i * s->c_row, (size_t)s->c * sizeof(tl_real));
+            memcpy(to, from, (size_t)s->c * sizeof(tl_real));
         }
     }
 }
 
-static void query_unit(const backward_plan *plan, int64_t unit, const tl_real *x, const tl_real *dy,
-                       const tl_attention_gradient *dx, const group_sums *g, int thread) {
-    const attention_sizes *s = &plan->s;
-    const attention_run run = attention_run_of(s, unit);
-    const backward_tiles t = tiles_of(plan, thread);
-    const sample_maps m = sample_of(plan, run.sample);
-    tl_real *sums = plan->units + unit * plan->unit_values;
-    memset(sums, 0, (size_t)plan->unit_values * sizeof(tl_real));
+/* dx = dY + dlogit Wq, or added to dx. */
+static void queries_dx(const backward_work *work, const tile_view *view,
+                       const backward_tile *tile) {
+    const attention_sizes *s = &work->size;
+    const bool direct = s->c % TL_LANES == 0, accumulate = work->gradients->x.accumulate;
+    tile_product product = {.rows = view->rows,
+                            .columns = tile_columns(s->c),
+                            .inner = s->k,
+                            .a = tile->dqueries,
+                            .a_row = 1,
+                            .a_step = TL_ATTENTION_TILE,
+                            .b = work->query,
+                            .b_row = s->c_row,
+                            .out = direct ? view->dx : tile->dx,
+                            .out_row = direct ? s->c : s->c_row,
+                            .start = s->residual ? view->dy : NULL,
+                            .start_row = view->dy_row};
+    if (direct && accumulate) {
+        for (int64_t i = 0; s->residual && i < view->rows; i++) {
+            tile_add(s->c, view->dy + i * view->dy_row, view->dx + i * s->c);
+        }
+        product.start = view->dx;
+        product.start_row = s->c;
+    }
+    tile_multiply(product);
+    if (!direct) {
+        put_dx(s, view, tile, accumulate);
+    }
+}
+
+/* Output not folded: dOut = dY Wr, dG += queries^T dOut, dqueries = dOut G^T, head by head. */
+static void outputs_backward(const backward_work *work, const tile_view *view,
+                             const backward_tile *tile, const backward_sample *sample,
+                             const parameter_sums *sums, tl_real *query_sums) {
+    const attention_sizes *s = &work->size;
+    const tl_real *dout = view->dy;
+    int64_t dout_row = view->dy_row;
+    if (s->reprojection) {
+        attention_apply_context(s, view->rows, tile->queries, sample->context, NULL, 0,
+                                tile->values, s->v_row);
+        add_outer(s->v, s->c, view->rows, tile->values, 1, s->v_row, view->dy, view->dy_row,
+                  sums->reprojection, s->c_row);
+        multiply_rows(view->rows, s->v, s->c, view->dy, view->dy_row, work->reprojection, s->v_row,
+                      tile->dvalues, s->v_row);
+        dout = tile->dvalues;
+        dout_row = s->v_row;
+    }
+    for (int64_t head = 0; head < s->heads; head++) {
+        add_outer(s->d, s->e, view->rows, tile->queries + head * s->d * TL_ATTENTION_TILE,
+                  TL_ATTENTION_TILE, 1, dout + head * s->e, dout_row,
+                  query_sums + head * s->d * s->e_row, s->e_row);
+        multiply_rows(view->rows, s->d, s->e, dout + head * s->e, dout_row,
+                      sample->context_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
+                      s->k_row);
+    }
+}
+
+static void queries_pass(const backward_work *work, attention_run run, const backward_tile *tile,
+                         const backward_sample *sample, const parameter_sums *sums,
+                         tl_real *query_sums) {
+    const attention_sizes *s = &work->size;
+    memset(query_sums, 0, (size_t)(s->k * query_sums_row(s)) * sizeof(tl_real));
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
-        const int64_t left = run.end - first;
-        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
-        const int64_t position = run.sample * s->n + first;
-        int64_t x_row;
-        int64_t dy_row;
-        const tl_real *x_tile =
-            tile_whole_rows(rows, s->c, x + position * s->c, t.x, s->c_row, &x_row);
-        const tl_real *dy_tile =
-            tile_whole_rows(rows, s->out, dy + position * s->out, t.dy, s->out_row, &dy_row);
-        attention_queries(s, &plan->w, rows, x_tile, x_row, t.rows, t.queries);
-        query_gradients(plan, &t, rows, dy_tile, dy_row, &m, g, sums);
-        tile_transpose(rows, s->k, t.rows, s->k_row, t.d_queries, TL_ATTENTION_TILE);
-        if (s->scaling) {
-            scale_rows(s->k, rows, s->gradient_scale, t.d_queries, TL_ATTENTION_TILE);
+        const tile_view view = view_of(work, tile, run, first, true);
+        attention_queries(s, &work->weights, view.rows, view.x, view.x_row, tile->projected,
+                          tile->queries);
+        if (s->fold_output) {
+            add_outer(s->k, s->c, view.rows, tile->queries, TL_ATTENTION_TILE, 1, view.dy,
+                      view.dy_row, query_sums, s->c_row);
+            multiply_rows(view.rows, s->k, s->c, view.dy, view.dy_row, sample->map_t, s->k_row,
+                          tile->dprojected, s->k_row);
         } else {
-            queries_softmax_backward(s, rows, t.queries, t.d_queries);
+            outputs_backward(work, &view, tile, sample, sums, query_sums);
         }
-        add_product(s->k, s->c, rows, t.d_queries, TL_ATTENTION_TILE, 1, x_tile, x_row,
-                    g->query_weight, s->c_row);
-        add_row_sums(s->k, rows, t.d_queries, TL_ATTENTION_TILE, g->query_bias);
+        tile_transpose(view.rows, s->k, tile->dprojected, s->k_row, tile->dqueries,
+                       TL_ATTENTION_TILE);
+        queries_gradient(s, view.rows, tile->queries, tile->dqueries);
+        for (int64_t a = 0; a < s->k; a++) {
+            sums->query_bias[a] += sum_of(view.rows, tile->dqueries + a * TL_ATTENTION_TILE);
+        }
         if (s->reprojection) {
-            tile_add_rows(rows, tile_columns(s->c), dy_tile, dy_row, g->reprojection_bias);
+            tile_add_rows(view.rows, s->c, view.dy, view.dy_row, sums->reprojection_bias);
         }
-        if (dx->values != NULL) {
-            start_dx(plan, &t, rows, dy_tile, dy_row, dx->values + position * s->c, dx->accumulate);
+        if (work->gradients->query_weight.values != NULL) {
+            add_outer(s->k, s->c, view.rows, tile->dqueries, TL_ATTENTION_TILE, 1, view.x,
+                      view.x_row, sums->query, s->c_row);
+        }
+        if (view.dx != NULL) {
+            queries_dx(work, &view, tile);
         }
     }
 }
 
-/* ------------------------------------------------------------------ stage 2: one sample */
+/* ------------------------------------------------------------------ between the passes */
 
-/* From dM of all pieces: dG and the reprojection's share. */
-static void context_gradient(const backward_plan *plan, const sample_maps *m, const tl_real *d_map,
-                             const group_sums *g) {
-    const attention_sizes *s = &plan->s;
+static void begin_sample(const backward_work *work, int64_t index, const backward_sample *sample) {
+    const attention_sizes *s = &work->size;
+    const attention_saved saved = attention_saved_of(s, work->saved, index);
+    tile_pad_rows(s->k, s->e, saved.context, s->e, sample->context, s->e_row);
+    if (s->fold_values) {
+        tile_pad_rows(s->k, s->c, saved.folded, s->c, sample->folded, s->c_row);
+    }
+    memset(sample->maximum, 0, (size_t)s->k_row * sizeof(tl_real));
+    memset(sample->inverse, 0, (size_t)s->k_row * sizeof(tl_real));
+    memset(sample->shift, 0, (size_t)s->k_row * sizeof(tl_real));
+    for (int64_t a = 0; a < s->k; a++) {
+        sample->maximum[a] = saved.maximum[a];
+        sample->inverse[a] = s->scaling ? saved.sum[a] : 1 / saved.sum[a];
+    }
+    if (s->fold_output) {
+        attention_fold_output(s, &work->weights, sample->context, sample->map);
+        tile_transpose(s->k, s->c, sample->map, s->c_row, sample->map_t, s->k_row);
+    } else {
+        tile_transpose(s->k, s->e, sample->context, s->e_row, sample->context_t, s->k_row);
+    }
+}
+
+static tl_real dot(int64_t count, const tl_real *a, const tl_real *b) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        sum += (double)a[i] * (double)b[i];
+    }
+    return (tl_real)sum;
+}
+
+/* dG, and where the output is folded dWr, from the sums of the first pass. */
+static void context_gradient(const backward_work *work, const tl_real *query_sums,
+                             const backward_sample *sample, const parameter_sums *sums) {
+    const attention_sizes *s = &work->size;
     if (!s->fold_output) {
-        memcpy(m->d_context, d_map, (size_t)(s->k * s->e_row) * sizeof(tl_real));
+        memcpy(sample->dcontext, query_sums, (size_t)(s->k * s->e_row) * sizeof(tl_real));
         return;
     }
     for (int64_t head = 0; head < s->heads; head++) {
-        const tl_real *of_head = d_map + head * s->d * s->c_row;
-        tile_multiply((tile_product){.rows = s->d,
-                                     .columns = tile_columns(s->e),
-                                     .inner = s->c,
-                                     .a = of_head,
-                                     .a_row = s->c_row,
-                                     .a_step = 1,
-                                     .b = plan->natural.reprojection + head * s->e,
-                                     .b_row = s->v_row,
-                                     .out = m->d_context + head * s->d * s->e_row,
-                                     .out_row = s->e_row});
-        /* dWr += dM^T G: G has zeros behind e, so that nothing is added to the next head */
-        add_product(s->c, s->e, s->d, of_head, 1, s->c_row, m->context + head * s->d * s->e_row,
-                    s->e_row, g->reprojection_weight + head * s->e, s->v_row);
+        const tl_real *dmap = query_sums + head * s->d * s->c_row;
+        multiply_rows(s->d, s->e, s->c, dmap, s->c_row, work->reprojection + head * s->e, s->v_row,
+                      sample->dcontext + head * s->d * s->e_row, s->e_row);
+        add_outer(s->e, s->c, s->d, sample->context + head * s->d * s->e_row, 1, s->e_row, dmap,
+                  s->c_row, sums->reprojection + head * s->e * s->c_row, s->c_row);
     }
 }
 
-/* dH, the values' parameters, and dH^T for the tiles. */
-static void folded_gradient(const backward_plan *plan, const sample_maps *m, const group_sums *g) {
-    const attention_sizes *s = &plan->s;
+/* dH, dWv and dbv from dG. */
+static void folded_gradient(const backward_work *work, const backward_sample *sample,
+                            const parameter_sums *sums) {
+    const attention_sizes *s = &work->size;
     for (int64_t head = 0; head < s->heads; head++) {
-        const tl_real *d_context = m->d_context + head * s->d * s->e_row;
-        tile_multiply((tile_product){.rows = s->d,
-                                     .columns = tile_columns(s->c),
-                                     .inner = s->e,
-                                     .a = d_context,
-                                     .a_row = s->e_row,
-                                     .a_step = 1,
-                                     .b = plan->natural.value + head * s->e * s->c_row,
-                                     .b_row = s->c_row,
-                                     .out = m->d_folded + head * s->d * s->c_row,
-                                     .out_row = s->c_row});
-        add_product(s->e, s->c, s->d, d_context, 1, s->e_row,
-                    m->folded + head * s->d * s->c_row, s->c_row,
-                    g->value_weight + head * s->e * s->c_row, s->c_row);
+        const tl_real *dcontext = sample->dcontext + head * s->d * s->e_row;
+        multiply_rows(s->d, s->c, s->e, dcontext, s->e_row, work->value + head * s->e * s->c_row,
+                      s->c_row, sample->dfolded + head * s->d * s->c_row, s->c_row);
+        add_outer(s->e, s->c, s->d, dcontext, 1, s->e_row, sample->folded + head * s->d * s->c_row,
+                  s->c_row, sums->value + head * s->e * s->c_row, s->c_row);
         for (int64_t a = 0; a < s->d; a++) {
+            const tl_real weight = s->scaling ? sample->inverse[head * s->d + a] : 1;
             for (int64_t j = 0; j < s->e; j++) {
-                g->value_bias[head * s->e + j] +=
-                    m->sum[head * s->d + a] * d_context[a * s->e_row + j];
+                sums->value_bias[head * s->e + j] += weight * dcontext[a * s->e_row + j];
             }
         }
     }
-    tile_pad_transposed(s->k, s->c_row, m->d_folded, 1, m->d_key_map, s->k_row);
+    tile_transpose(s->k, s->c, sample->dfolded, s->c_row, sample->dfolded_t, s->k_row);
 }
 
-/* t_a = <dH_a, H_a> (softmax), or dG_a bv (scaling with folded values, else zero). */
-static void key_corrections(const backward_plan *plan, const sample_maps *m) {
-    const attention_sizes *s = &plan->s;
-    memset(m->correction, 0, (size_t)s->k_row * sizeof(tl_real));
-    for (int64_t a = 0; a < s->k; a++) {
-        double sum = 0;
-        if (s->scaling) {
-            const tl_real *bias = plan->w.value_bias + a / s->d * s->e;
-            for (int64_t j = 0; j < s->e && s->fold_values; j++) {
-                sum += (double)m->d_context[a * s->e_row + j] * (double)bias[j];
-            }
-        } else {
-            const int64_t row = s->fold_values ? s->c_row : s->e_row;
-            const tl_real *value = (s->fold_values ? m->folded : m->context) + a * row;
-            const tl_real *gradient = (s->fold_values ? m->d_folded : m->d_context) + a * row;
-            for (int64_t j = 0; j < (s->fold_values ? s->c : s->e); j++) {
-                sum += (double)value[j] * (double)gradient[j];
-            }
-        }
-        m->correction[a] = (tl_real)sum;
-    }
-}
-
-static void sample_gradients(const backward_plan *plan, int64_t sample, const group_sums *g) {
-    const attention_sizes *s = &plan->s;
-    const sample_maps m = sample_of(plan, sample);
-    tl_real *total = plan->units + sample * s->cut.pieces * plan->unit_values;
-    for (int64_t piece = 1; piece < s->cut.pieces; piece++) {
-        tile_add(plan->unit_values, total + piece * plan->unit_values, total);
-    }
-    context_gradient(plan, &m, total, g);
+static void finish_context(const backward_work *work, const tl_real *query_sums,
+                           const backward_sample *sample, const parameter_sums *sums) {
+    const attention_sizes *s = &work->size;
+    context_gradient(work, query_sums, sample, sums);
     if (s->fold_values) {
-        folded_gradient(plan, &m, g);
+        folded_gradient(work, sample, sums);
     } else {
-        transpose_heads(plan, m.d_context, m.d_key_map);
+        tile_transpose(s->k, s->e, sample->dcontext, s->e_row, sample->dcontext_t, s->k_row);
     }
-    key_corrections(plan, &m);
+    for (int64_t a = 0; a < s->k; a++) {
+        const tl_real *dcontext = sample->dcontext + a * s->e_row;
+        if (s->scaling) {
+            const tl_real *bias = work->weights.value_bias + a / s->d * s->e;
+            sample->shift[a] = s->fold_values ? dot(s->e, dcontext, bias) : 0;
+        } else if (s->fold_values) {
+            sample->shift[a] =
+                -dot(s->c, sample->dfolded + a * s->c_row, sample->folded + a * s->c_row);
+        } else {
+            sample->shift[a] = -dot(s->e, dcontext, sample->context + a * s->e_row);
+        }
+    }
 }
 
-/* ------------------------------------------------------------------ stage 3: keys */
+/* ------------------------------------------------------------------ pass 2: keys */
 
-/* Logits -> normalised keys (scaling: they are that already). */
-static void normalize_keys(const attention_sizes *s, int64_t rows, const sample_maps *m,
+/* keys [rows, K]: logits on entry, normalised on return. */
+static void normalize_keys(const attention_sizes *s, int64_t rows, const backward_sample *sample,
                            tl_real *keys) {
-    for (int64_t a = 0; a < s->k; a += TL_LANES) {
-        const tl_v maximum = tl_v_load(m->maximum + a);
-        const tl_v inverse = tl_v_load(m->inverse + a);
+    for (int64_t column = 0; column < s->k; column += TL_LANES) {
+        const tl_v maximum = tl_v_load(sample->maximum + column);
+        const tl_v inverse = tl_v_load(sample->inverse + column);
         for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = keys + i * s->k_row + a;
+            tl_real *at = keys + i * s->k_row + column;
             tl_v_store(at, tile_exp2(tl_v_load(at) - maximum) * inverse);
         }
     }
 }
 
-/* dp -> the gradient of the keys' natural logits, in place. */
-static void key_logit_gradients(const attention_sizes *s, int64_t rows, const sample_maps *m,
-                                const tl_real *keys, tl_real *gradients) {
-    for (int64_t a = 0; a < s->k; a += TL_LANES) {
-        const tl_v correction = tl_v_load(m->correction + a);
+/* dkeys [rows, K]: gradients of the normalised keys on entry, of the logits on return. */
+static void keys_gradient(const attention_sizes *s, int64_t rows, const backward_sample *sample,
+                          const tl_real *keys, tl_real *dkeys) {
+    const tl_real scale = s->gradient_scale;
+    for (int64_t column = 0; column < s->k; column += TL_LANES) {
+        const tl_v shift = tl_v_load(sample->shift + column);
         for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = gradients + i * s->k_row + a;
-            const tl_v dp = tl_v_load(at);
-            const tl_v p = tl_v_load(keys + i * s->k_row + a);
-            tl_v_store(at, s->scaling ? (dp + correction) * s->gradient_scale
-                                      : p * (dp - correction) * s->gradient_scale);
+            tl_real *at = dkeys + i * s->k_row + column;
+            const tl_v shifted = (tl_v_load(at) + shift) * scale;
+            const tl_v p = tl_v_load(keys + i * s->k_row + column);
+            tl_v_store(at, s->scaling ? shifted : p * shifted);
         }
     }
 }
 
-/* dp as rows and, unfolded, all that goes through the values; adds to t->dx. */
-static void key_gradients(const backward_plan *plan, const backward_tiles *t, int64_t rows,
-                          const tl_real *x, int64_t x_row, const sample_maps *m,
-                          const group_sums *g, bool wants_dx) {
-    const attention_sizes *s = &plan->s;
-    if (s->fold_values) {
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->k),
-                                     .inner = s->c,
-                                     .a = x,
-                                     .a_row = x_row,
-                                     .a_step = 1,
-                                     .b = m->d_key_map,
-                                     .b_row = s->k_row,
-                                     .out = t->gradient_rows,
-                                     .out_row = s->k_row});
-        if (wants_dx) {
-            add_product(rows, s->c, s->k, t->rows, s->k_row, 1, m->d_folded, s->c_row, t->dx,
-                        s->c_row);
-        }
-        return;
-    }
-    attention_values(s, &plan->w, rows, x, x_row, t->values);
+/* Values not folded: dkeys = values dG^T and dvalues = keys dG, head by head. */
+static void values_backward(const backward_work *work, const tile_view *view,
+                            const backward_tile *tile, const backward_sample *sample,
+                            const parameter_sums *sums) {
+    const attention_sizes *s = &work->size;
+    attention_values(s, &work->weights, view->rows, view->x, view->x_row, tile->values);
     for (int64_t head = 0; head < s->heads; head++) {
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->d),
-                                     .inner = s->e,
-                                     .a = t->values + head * s->e,
-                                     .a_row = s->v_row,
-                                     .a_step = 1,
-                                     .b = m->d_key_map + head * s->e * plan->d_row,
-                                     .b_row = plan->d_row,
-                                     .out = t->gradient_rows + head * s->d,
-                                     .out_row = s->k_row});
-        tile_multiply((tile_product){.rows = rows,
-                                     .columns = tile_columns(s->e),
-                                     .inner = s->d,
-                                     .a = t->rows + head * s->d,
-                                     .a_row = s->k_row,
-                                     .a_step = 1,
-                                     .b = m->d_context + head * s->d * s->e_row,
-                                     .b_row = s->e_row,
-                                     .out = t->d_values + head * s->e,
-                                     .out_row = s->v_row});
+        multiply_rows(view->rows, s->d, s->e, tile->values + head * s->e, s->v_row,
+                      sample->dcontext_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
+                      s->k_row);
+        multiply_rows(view->rows, s->e, s->d, tile->projected + head * s->d, s->k_row,
+                      sample->dcontext + head * s->d * s->e_row, s->e_row,
+                      tile->dvalues + head * s->e, s->v_row);
     }
-    add_product(s->v, s->c, rows, t->d_values, 1, s->v_row, x, x_row, g->value_weight, s->c_row);
-    for (int64_t i = 0; i < rows; i++) {
-        tile_add(s->v, t->d_values + i * s->v_row, g->value_bias);
-    }
-    if (wants_dx) {
-        add_product(rows, s->c, s->v, t->d_values, s->v_row, 1, plan->natural.value, s->c_row,
-                    t->dx, s->c_row);
+    add_outer(s->v, s->c, view->rows, tile->dvalues, 1, s->v_row, view->x, view->x_row, sums->value,
+              s->c_row);
+    tile_add_rows(view->rows, s->v, tile->dvalues, s->v_row, sums->value_bias);
+}
+
+/* dx += dlogit Wk + keys dH (or dvalues Wv). */
+static void keys_dx(const backward_work *work, const tile_view *view, const backward_tile *tile,
+                    const backward_sample *sample) {
+    const attention_sizes *s = &work->size;
+    const bool direct = s->c % TL_LANES == 0;
+    tile_product product = {.rows = view->rows,
+                            .columns = tile_columns(s->c),
+                            .inner = s->k,
+                            .a = tile->dprojected,
+                            .a_row = s->k_row,
+                            .a_step = 1,
+                            .b = work->key,
+                            .b_row = s->c_row,
+                            .out = direct ? view->dx : tile->dx,
+                            .out_row = direct ? s->c : s->c_row,
+                            .start = direct ? view->dx : NULL,
+                            .start_row = s->c};
+    tile_multiply(product);
+    product.start = product.out;
+    product.start_row = product.out_row;
+    product.a = s->fold_values ? tile->projected : tile->dvalues;
+    product.a_row = s->fold_values ? s->k_row : s->v_row;
+    product.inner = s->fold_values ? s->k : s->v;
+    product.b = s->fold_values ? sample->dfolded : work->value;
+    tile_multiply(product);
+    if (!direct) {
+        put_dx(s, view, tile, true);
     }
 }
 
-static void key_unit(const backward_plan *plan, int64_t unit, const tl_real *x, tl_real *dx,
-                     const group_sums *g, int thread) {
-    const attention_sizes *s = &plan->s;
-    const attention_run run = attention_run_of(s, unit);
-    const backward_tiles t = tiles_of(plan, thread);
-    const sample_maps m = sample_of(plan, run.sample);
+static void keys_pass(const backward_work *work, attention_run run, const backward_tile *tile,
+                      const backward_sample *sample, const parameter_sums *sums) {
+    const attention_sizes *s = &work->size;
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
-        const int64_t left = run.end - first;
-        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
-        const int64_t position = run.sample * s->n + first;
-        int64_t x_row;
-        const tl_real *tile =
-            tile_whole_rows(rows, s->c, x + position * s->c, t.x, s->c_row, &x_row);
-        memset(t.dx, 0, (size_t)(rows * s->c_row) * sizeof(tl_real));
-        attention_key_logits(s, &plan->w, rows, tile, x_row, t.rows);
+        const tile_view view = view_of(work, tile, run, first, false);
+        attention_key_logits(s, &work->weights, view.rows, view.x, view.x_row, tile->projected);
         if (!s->scaling) {
-            normalize_keys(s, rows, &m, t.rows);
+            normalize_keys(s, view.rows, sample, tile->projected);
         }
-        key_gradients(plan, &t, rows, tile, x_row, &m, g, dx != NULL);
-        key_logit_gradients(s, rows, &m, t.rows, t.gradient_rows);
-        add_product(s->k, s->c, rows, t.gradient_rows, 1, s->k_row, tile, x_row, g->key_weight,
-                    s->c_row);
+        if (s->fold_values) {
+            multiply_rows(view.rows, s->k, s->c, view.x, view.x_row, sample->dfolded_t, s->k_row,
+                          tile->dprojected, s->k_row);
+        } else {
+            values_backward(work, &view, tile, sample, sums);
+        }
+        keys_gradient(s, view.rows, sample, tile->projected, tile->dprojected);
         if (s->scaling) {
-            tile_add_rows(rows, tile_columns(s->k), t.gradient_rows, s->k_row, g->key_bias);
+            tile_add_rows(view.rows, s->k, tile->dprojected, s->k_row, sums->key_bias);
         }
-        if (dx == NULL) {
-            continue;
+        if (work->gradients->key_weight.values != NULL) {
+            add_outer(s->k, s->c, view.rows, tile->dprojected, 1, s->k_row, view.x, view.x_row,
+                      sums->key, s->c_row);
         }
-        add_product(rows, s->c, s->k, t.gradient_rows, s->k_row, 1, plan->natural.key, s->c_row,
-                    t.dx, s->c_row);
-        for (int64_t i = 0; i < rows; i++) {
-            tile_add(s->c, t.dx + i * s->c_row, dx + (position + i) * s->c);
+        if (view.dx != NULL) {
+            keys_dx(work, &view, tile, sample);
         }
     }
 }
 
-/* ------------------------------------------------------------------ all together */
+/* ------------------------------------------------------------------ the whole */
 
-/* out (+)= the groups' sums in order; `at` is where the sums stand in the first group. */
-static void collect(const backward_plan *plan, const tl_attention_gradient *out, const tl_real *at,
-                    int64_t rows, int64_t columns, int64_t row) {
-    if (out->values == NULL) {
-        return;
+static void backward_whole_samples(const backward_work *work, int threads) {
+    const attention_sizes *s = &work->size;
+    const int64_t groups = s->cut.groups, units = s->cut.units;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t group = 0; group < groups; group++) {
+        const int thread = attention_thread();
+        const backward_tile tile = backward_tile_of(work, thread);
+        const backward_sample sample = backward_sample_of(work, thread);
+        const parameter_sums sums = parameter_sums_of(work, group);
+        tl_real *query_sums = query_sums_of(work, thread);
+        memset(sums.query, 0, work->group_bytes);
+        for (int64_t unit = group * units / groups; unit < (group + 1) * units / groups; unit++) {
+            const attention_run run = attention_run_of(s, unit);
+            begin_sample(work, unit, &sample);
+            queries_pass(work, run, &tile, &sample, &sums, query_sums);
+            finish_context(work, query_sums, &sample, &sums);
+            keys_pass(work, run, &tile, &sample, &sums);
+        }
     }
-    for (int64_t i = 0; i < rows; i++) {
+}
+
+static void backward_in_pieces(const backward_work *work, int threads) {
+    const attention_sizes *s = &work->size;
+    const int64_t units = s->cut.units, pieces = s->cut.pieces, samples = units / pieces;
+    for (int64_t index = 0; index < samples; index++) {
+        const backward_sample sample = backward_sample_of(work, index);
+        begin_sample(work, index, &sample);
+    }
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t unit = 0; unit < units; unit++) {
+        const backward_tile tile = backward_tile_of(work, attention_thread());
+        const backward_sample sample = backward_sample_of(work, unit / pieces);
+        const parameter_sums sums = parameter_sums_of(work, unit);
+        memset(sums.query, 0, work->group_bytes);
+        queries_pass(work, attention_run_of(s, unit), &tile, &sample, &sums,
+                     query_sums_of(work, unit));
+    }
+    for (int64_t index = 0; index < samples; index++) {
+        tl_real *total = query_sums_of(work, index * pieces);
+        for (int64_t piece = 1; piece < pieces; piece++) {
+            tile_add(s->k * query_sums_row(s), query_sums_of(work, index * pieces + piece), total);
+        }
+        const backward_sample sample = backward_sample_of(work, index);
+        const parameter_sums sums = parameter_sums_of(work, index);
+        finish_context(work, total, &sample, &sums);
+    }
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t unit = 0; unit < units; unit++) {
+        const backward_tile tile = backward_tile_of(work, attention_thread());
+        const backward_sample sample = backward_sample_of(work, unit / pieces);
+        const parameter_sums sums = parameter_sums_of(work, unit);
+        keys_pass(work, attention_run_of(s, unit), &tile, &sample, &sums);
+    }
+}
+
+/* Adds the sums of all groups, in order, to those of the first. */
+static void add_groups(const backward_work *work, int threads) {
+    const int64_t count = (int64_t)(work->group_bytes / sizeof(tl_real)), chunk = 1024;
+    const int64_t chunks = (count + chunk - 1) / chunk;
+    tl_real *total = parameter_sums_of(work, 0).query;
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (threads > 1 && count * work->size.cut.groups > TL_PARALLEL_MINIMUM)
+    for (int64_t index = 0; index < chunks; index++) {
+        const int64_t first = index * chunk;
+        const int64_t length = count - first < chunk ? count - first : chunk;
+        for (int64_t group = 1; group < work->size.cut.groups; group++) {
+            tile_add(length, total + group * count + first, total + first);
+        }
+    }
+}
+
+static void put_gradient(const tl_attention_gradient *gradient, int64_t rows, int64_t columns,
+                         const tl_real *sums, int64_t row, int64_t step) {
+    for (int64_t i = 0; gradient->values != NULL && i < rows; i++) {
+        tl_real *to = gradient->values + i * columns;
         for (int64_t j = 0; j < columns; j++) {
-            tl_real sum = 0;
-            for (int64_t group = 0; group < plan->s.cut.groups; group++) {
-                sum += at[group * plan->group_values + i * row + j];
-            }
-            tl_real *to = out->values + i * columns + j;
-            *to = out->accumulate ? *to + sum : sum;
+            const tl_real sum = sums[i * row + j * step];
+            to[j] = gradient->accumulate ? to[j] + sum : sum;
         }
     }
 }
 
-static void collect_all(const backward_plan *plan, const tl_attention_gradients *gradients) {
-    const attention_sizes *s = &plan->s;
-    const group_sums g = group_of(plan, 0);
-    collect(plan, &gradients->query_weight, g.query_weight, s->k, s->c, s->c_row);
-    collect(plan, &gradients->query_bias, g.query_bias, 1, s->k, s->k_row);
-    collect(plan, &gradients->key_weight, g.key_weight, s->k, s->c, s->c_row);
-    collect(plan, &gradients->key_bias, g.key_bias, 1, s->k, s->k_row);
-    collect(plan, &gradients->value_weight, g.value_weight, s->v, s->c, s->c_row);
-    collect(plan, &gradients->value_bias, g.value_bias, 1, s->v, s->v_row);
+static void put_gradients(const backward_work *work) {
+    const attention_sizes *s = &work->size;
+    const tl_attention_gradients *g = work->gradients;
+    const parameter_sums sums = parameter_sums_of(work, 0);
+    put_gradient(&g->query_weight, s->k, s->c, sums.query, s->c_row, 1);
+    put_gradient(&g->query_bias, 1, s->k, sums.query_bias, 0, 1);
+    put_gradient(&g->key_weight, s->k, s->c, sums.key, s->c_row, 1);
+    put_gradient(&g->key_bias, 1, s->k, sums.key_bias, 0, 1);
+    put_gradient(&g->value_weight, s->v, s->c, sums.value, s->c_row, 1);
+    put_gradient(&g->value_bias, 1, s->v, sums.value_bias, 0, 1);
     if (s->reprojection) {
-        collect(plan, &gradients->reprojection_weight, g.reprojection_weight, s->c, s->v, s->v_row);
-        collect(plan, &gradients->reprojection_bias, g.reprojection_bias, 1, s->c, s->c_row);
+        put_gradient(&g->reprojection_weight, s->c, s->v, sums.reprojection, 1, s->c_row);
+        put_gradient(&g->reprojection_bias, 1, s->c, sums.reprojection_bias, 0, 1);
     }
 }
 
-/* Units of a group: one, or with one piece a sample a run of them. */
-static int64_t group_start(const attention_sizes *s, int64_t group) {
-    return s->cut.units * group / s->cut.groups;
+size_t TL_PER_ISA(tl_efficient_attention_backward_scratch_bytes)(const tl_attention_shape *shape,
+                                                                 int threads) {
+    backward_work work = {.size = attention_sizes_of(shape)};
+    return lay_out_backward(&work, NULL, threads);
 }
 
-static void pack_all(const backward_plan *plan, const tl_attention_parameters *p) {
-    const attention_sizes *s = &plan->s;
-    attention_pack(s, p, &plan->w);
-    tile_pad_rows(s->k, s->c, p->query_weight, s->c, plan->natural.query, s->c_row);
-    tile_pad_rows(s->k, s->c, p->key_weight, s->c, plan->natural.key, s->c_row);
-    tile_pad_rows(s->v, s->c, p->value_weight, s->c, plan->natural.value, s->c_row);
+void TL_PER_ISA(tl_efficient_attention_backward)(const tl_attention_shape *shape,
+                                                 const tl_attention_parameters *parameters,
+                                                 const tl_real *x, const tl_real *dy,
+                                                 const tl_real *saved,
+                                                 const tl_attention_gradients *gradients,
+                                                 void *scratch, int threads) {
+    backward_work work = {.size = attention_sizes_of(shape),
+                          .x = x,
+                          .dy = dy,
+                          .saved = (tl_real *)(uintptr_t)saved, /* only read */
+                          .gradients = gradients};
+    const attention_sizes *s = &work.size;
+    lay_out_backward(&work, scratch, threads);
+    attention_pack(s, parameters, &work.weights);
+    tile_pad_rows(s->k, s->c, parameters->query_weight, s->c, work.query, s->c_row);
+    tile_pad_rows(s->k, s->c, parameters->key_weight, s->c, work.key, s->c_row);
+    tile_pad_rows(s->v, s->c, parameters->value_weight, s->c, work.value, s->c_row);
     if (s->reprojection) {
-        tile_pad_rows(s->c, s->v, p->reprojection_weight, s->v, plan->natural.reprojection,
+        tile_pad_rows(s->c, s->v, parameters->reprojection_weight, s->v, work.reprojection,
                       s->v_row);
     }
-}
-
-static void backward(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
-                     const tl_real *x, const tl_real *dy, const tl_real *saved,
-                     const tl_attention_gradients *gradients, void *scratch, int threads) {
-    const backward_plan plan = make_plan(shape, threads, scratch);
-    const attention_sizes *s = &plan.s;
-    const int team = tl_attention_backward_flops(shape) < TL_PARALLEL_MINIMUM ? 1 : threads;
-    pack_all(&plan, parameters);
-#pragma omp parallel num_threads(team) if (team > 1)
-    {
-        const int thread = omp_get_thread_num();
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t sample = 0; sample < shape->batch; sample++) {
-            load_sample(&plan, sample, saved);
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t group = 0; group < s->cut.groups; group++) {
-            const group_sums g = group_of(&plan, group);
-            memset(g.query_weight, 0, (size_t)plan.group_values * sizeof(tl_real));
-            for (int64_t u = group_start(s, group); u < group_start(s, group + 1); u++) {
-                query_unit(&plan, u, x, dy, &gradients->x, &g, thread);
-            }
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t group = 0; group < s->cut.groups; group++) {
-            const group_sums g = group_of(&plan, group);
-            for (int64_t u = group_start(s, group); u < group_start(s, group + 1); u++) {
-                if (u % s->cut.pieces == 0) {
-                    sample_gradients(&plan, u / s->cut.pieces, &g);
-                }
-            }
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t group = 0; group < s->cut.groups; group++) {
-            const group_sums g = group_of(&plan, group);
-            for (int64_t u = group_start(s, group); u < group_start(s, group + 1); u++) {
-                key_unit(&plan, u, x, gradients->x.values, &g, thread);
-            }
-        }
+    const int used = tl_attention_backward_flops(shape) < TL_PARALLEL_MINIMUM ? 1 : threads;
+    if (s->cut.pieces == 1) {
+        backward_whole_samples(&work, used);
+    } else {
+        backward_in_pieces(&work, used);
     }
-    collect_all(&plan, gradients);
+    add_groups(&work, used);
+    put_gradients(&work);
 }
-
-static size_t scratch_bytes(const tl_attention_shape *shape, int threads) {
-    return make_plan(shape, threads, NULL).bytes;
-}
-
-const tl_efficient_attention_backward_kernels TL_PER_ISA(tl_efficient_attention_backward) = {
-    .scratch_bytes = scratch_bytes,
-    .backward = backward,
-};

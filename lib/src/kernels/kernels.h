@@ -50,6 +50,7 @@
 #include "kernels/k_pooling.h"
 #include "kernels/k_reduce.h"
 #include "kernels/k_softmax.h"
+#include "kernels/k_tiled_attention.h"
 #include "kernels/k_upsample.h"
 #include "kernels/k_vector.h"
 
@@ -69,6 +70,7 @@ typedef struct tl_kernels {
     const tl_pooling_kernels *pooling;
     const tl_reduce_kernels *reduce;
     const tl_softmax_kernels *softmax;
+    const tl_tiled_attention_kernels *tiled_attention;
     const tl_upsample_kernels *upsample;
     const tl_vector_kernels *vector;
 } tl_kernels;

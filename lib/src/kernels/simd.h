@@ -89,6 +89,21 @@ TL_INLINE tl_v tl_v_select(tl_vi mask, tl_v a, tl_v b) {
     return (tl_v)(((tl_vi)a & mask) | ((tl_vi)b & ~mask));
 }
 
+/* Whether any lane of a mask is set. */
+TL_INLINE int tl_v_any(tl_vi mask) {
+#if defined(TL_SIMD_AVX512)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(TL_SIMD_AVX2)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+    tl_lane_int any = 0;
+    for (int i = 0; i < TL_LANES; i++) {
+        any |= mask[i];
+    }
+    return any != 0;
+#endif
+}
+
 /* Lane-wise maximum; where a lane of either operand is NaN the lane is b's (as in x86's max). */
 TL_INLINE tl_v tl_v_max(tl_v a, tl_v b) {
 #if defined(TL_SIMD_AVX512) && !defined(TL_REAL_DOUBLE)

@@ -10,9 +10,7 @@ typedef struct tl_attention_module_config {
     int channels;
     int key_channels_divisor;
     int heads;
-    tl_attention_normalization normalization;
-    tl_pairwise pairwise;
-    tl_non_local_implementation implementation;
+    tl_normalization normalization;
 } tl_attention_module_config;
 
 typedef struct tl_attention_module {

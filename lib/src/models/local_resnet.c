@@ -32,8 +32,6 @@ static const tl_config_field fields[] = {
     FIELD(heads, TL_FIELD_INT, 1, 4096),
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
-    CHOICE(pairwise, tl_pairwise_names),
-    CHOICE(implementation, tl_non_local_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
 };
@@ -47,8 +45,6 @@ tl_local_resnet_config tl_local_resnet_config_default(void) {
                                     .heads = 1,
                                     .key_channels_divisor = 2,
                                     .normalization = TL_NORMALIZATION_SOFTMAX,
-                                    .pairwise = TL_PAIRWISE_EMBEDDED_GAUSSIAN,
-                                    .implementation = TL_NON_LOCAL_TILED,
                                     .batch_norm_momentum = 0.1,
                                     .batch_norm_epsilon = 1e-5};
 }
@@ -88,9 +84,7 @@ static tl_status build(tl_model *model, uint64_t seed, tl_error *error) {
                                               .channels = config->width,
                                               .key_channels_divisor = config->key_channels_divisor,
                                               .heads = config->heads,
-                                              .normalization = config->normalization,
-                                              .pairwise = config->pairwise,
-                                              .implementation = config->implementation},
+                                              .normalization = config->normalization},
                 &random, error));
         }
     }

@@ -5,9 +5,6 @@
 
 const char *const tl_attention_kind_names[] = {"none", "efficient", "non_local", NULL};
 const char *const tl_attention_normalization_names[] = {"softmax", "scaling", NULL};
-const char *const tl_pairwise_names[] = {"embedded_gaussian", "gaussian", "dot_product",
-                                         "concatenation", NULL};
-const char *const tl_non_local_implementation_names[] = {"tiled", "materialized", NULL};
 
 /* ------------------------------------------------------------------ fields of configurations */
 

@@ -38,8 +38,6 @@ static const tl_config_field fields[] = {
     FIELD(heads, TL_FIELD_INT, 1, 4096),
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
-    CHOICE(pairwise, tl_pairwise_names),
-    CHOICE(implementation, tl_non_local_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
 };
@@ -53,8 +51,6 @@ tl_resnet_cifar_config tl_resnet_cifar_config_default(void) {
                                     .heads = 1,
                                     .key_channels_divisor = 2,
                                     .normalization = TL_NORMALIZATION_SOFTMAX,
-                                    .pairwise = TL_PAIRWISE_EMBEDDED_GAUSSIAN,
-                                    .implementation = TL_NON_LOCAL_TILED,
                                     .batch_norm_momentum = 0.1,
                                     .batch_norm_epsilon = 1e-5};
 }
@@ -98,9 +94,7 @@ static tl_status build_block(resnet_cifar *net, int stage, int index, tl_random 
                                       .channels = channels,
                                       .key_channels_divisor = config->key_channels_divisor,
                                       .heads = config->heads,
-                                      .normalization = config->normalization,
-                                      .pairwise = config->pairwise,
-                                      .implementation = config->implementation},
+                                      .normalization = config->normalization},
         random, error);
 }
 

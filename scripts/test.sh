@@ -1,0 +1,14 @@
+#!/bin/sh
+# test.sh - installs what is missing, builds everything with warnings as errors, runs all tests.
+#
+# BUILD_DIR (build-test) is where it builds, PARITY_DIR a folder of more parity cases,
+# CMAKE_ARGUMENTS are passed on.
+set -eu
+cd "$(dirname "$0")/.."
+sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev zlib1g-dev check
+build=${BUILD_DIR:-build-test}
+# shellcheck disable=SC2086
+cmake -S . -B "$build" -DTAPELINE_WERROR=ON -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" \
+    ${CMAKE_ARGUMENTS:-}
+cmake --build "$build" -j"$(nproc)"
+ctest --test-dir "$build" --output-on-failure
