@@ -4,7 +4,6 @@
 
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
-#include <tapeline/attention_kinds.h>
 #include <tapeline/context.h>
 #include <tapeline/convolution.h>
 #include <tapeline/dataset.h>

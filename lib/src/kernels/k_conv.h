@@ -3,7 +3,8 @@
  * x [N, D, H, W, C], weight [O, KD, KH, KW, C/groups], y [N, D', H', W', O]; fewer dimensions are
  * the same with extents of 1 in front. Cross-correlation with zeros outside:
  *
- *   y[n, t, o] = bias[o] + sum over k, c of weight[o, k, c] x[n, t stride + k dilation - padding, c]
+ *   y[n, t, o] = bias[o] + sum over k, c of weight[o, k, c] x[n, t stride + k dilation - padding,
+ * c]
  *
  * A transposed convolution is the same three functions with forward and backward_input exchanged.
  * No im2col buffer is ever written. Which kernel a shape takes is told by `path`:
@@ -17,7 +18,6 @@
  */
 #ifndef TL_K_CONV_H
 #define TL_K_CONV_H
-
 
 /* Extents are in the order depth, height, width; groups divides both channel counts; out follows
  * from the rest. All are at least 1 (padding: at least 0). */
@@ -96,7 +96,8 @@ typedef struct tl_conv_weight_kernels {
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 } tl_conv_weight_kernels;
 
-#define TL_CONV_DECLARE_PART(type, name) extern const type name##_baseline, name##_avx2, name##_avx512
+#define TL_CONV_DECLARE_PART(type, name)                                                           \
+    extern const type name##_baseline, name##_avx2, name##_avx512
 TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_direct);
 TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_winograd);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_direct_weight);

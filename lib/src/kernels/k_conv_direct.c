@@ -23,8 +23,8 @@ typedef struct tl_conv_direct_plan {
     tl_conv_phase *phases;
     int64_t phase_count;
     int64_t items;
-    tl_real *bias; /* padded to whole vectors, group by group */
-    tl_real *slabs; /* per thread */
+    tl_real *bias;    /* padded to whole vectors, group by group */
+    tl_real *slabs;   /* per thread */
     int64_t *offsets; /* per thread: of sources, then of destinations */
     int64_t slab_values;
     int64_t positions;
@@ -58,8 +58,7 @@ static tl_conv_direct_plan make_plan(const tl_conv_shape *shape, tl_conv_directi
             tl_conv_phases(shape, 0) * tl_conv_phases(shape, 1) * tl_conv_phases(shape, 2);
     }
     size_t used = 0;
-    plan.phases =
-        tl_conv_take(&base, &used, (size_t)plan.phase_count * sizeof(tl_conv_phase));
+    plan.phases = tl_conv_take(&base, &used, (size_t)plan.phase_count * sizeof(tl_conv_phase));
     for (int64_t i = 0; i < plan.phase_count; i++) {
         tl_conv_phase phase = {.correlation = phase_of(shape, direction, i),
                                .first_item = plan.items};
@@ -68,13 +67,11 @@ static tl_conv_direct_plan make_plan(const tl_conv_shape *shape, tl_conv_directi
         plan.slab_values = tl_conv_maximum(plan.slab_values, c->slab_values);
         plan.positions = tl_conv_maximum(plan.positions, c->positions);
         const size_t segment_bytes = (size_t)c->segments * sizeof(int64_t);
-        phase.weights =
-            tl_conv_take(&base, &used, (size_t)packed_values(c) * sizeof(tl_real));
+        phase.weights = tl_conv_take(&base, &used, (size_t)packed_values(c) * sizeof(tl_real));
         phase.source_segments = tl_conv_take(&base, &used, segment_bytes);
         phase.slab_segments = tl_conv_take(&base, &used, segment_bytes);
         if (base != NULL) {
-            tl_conv_segment_offsets(c, c->axis[1].source, c->axis[2].source,
-                                    phase.source_segments);
+            tl_conv_segment_offsets(c, c->axis[1].source, c->axis[2].source, phase.source_segments);
             tl_conv_segment_offsets(c, c->axis[1].slab, c->axis[2].slab, phase.slab_segments);
             plan.phases[i] = phase;
         }
@@ -88,10 +85,10 @@ static tl_conv_direct_plan make_plan(const tl_conv_shape *shape, tl_conv_directi
     const int64_t line = TL_ALIGNMENT / (int64_t)sizeof(tl_real);
     plan.slab_values = tl_conv_ceiling(plan.slab_values, line) * line;
     plan.positions = tl_conv_ceiling(plan.positions, 8) * 8;
-    plan.slabs = tl_conv_take(&base, &used,
-                              (size_t)threads * (size_t)plan.slab_values * sizeof(tl_real));
-    plan.offsets = tl_conv_take(&base, &used,
-                                (size_t)threads * (size_t)plan.positions * 2 * sizeof(int64_t));
+    plan.slabs =
+        tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.slab_values * sizeof(tl_real));
+    plan.offsets =
+        tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.positions * 2 * sizeof(int64_t));
     plan.bytes = used;
     return plan;
 }
@@ -201,10 +198,9 @@ static void run_item(const tl_conv_direct_plan *plan, int64_t item, const tl_rea
     const tl_conv_correlation *c = &phase->correlation;
     int64_t *source_offsets = plan->offsets + thread * plan->positions * 2;
     int64_t *destination_offsets = source_offsets + plan->positions;
-    const tl_conv_tile tile =
-        tl_conv_load_tile(c, source, item - phase->first_item,
-                          plan->slabs + thread * plan->slab_values, source_offsets,
-                          destination_offsets);
+    const tl_conv_tile tile = tl_conv_load_tile(c, source, item - phase->first_item,
+                                                plan->slabs + thread * plan->slab_values,
+                                                source_offsets, destination_offsets);
     const int64_t sources = c->source_channels / c->groups;
     const int64_t channels = c->destination_channels / c->groups;
     const int64_t padded = tl_conv_padded(channels);

@@ -17,9 +17,9 @@ static const int64_t piece_memory = (int64_t)64 << 20; /* bytes that all sums ma
 
 typedef struct weight_plan {
     tl_conv_correlation correlation;
-    int64_t rows;        /* taps times input channels of a group */
-    int64_t padded;      /* output channels of a group in whole vectors */
-    int64_t sum_values;  /* of a piece */
+    int64_t rows;       /* taps times input channels of a group */
+    int64_t padded;     /* output channels of a group in whole vectors */
+    int64_t sum_values; /* of a piece */
     int64_t pieces;
     bool copies_dy; /* outputs that are no whole vectors are brought into a padded tile */
     tl_real *sums;
@@ -49,12 +49,11 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
     plan.positions = tl_conv_ceiling(c->positions, 8) * 8;
     size_t used = 0;
     const size_t segment_bytes = (size_t)c->segments * sizeof(int64_t);
-    plan.sums = tl_conv_take(&base, &used,
-                             (size_t)(plan.pieces * plan.sum_values) * sizeof(tl_real));
+    plan.sums =
+        tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.sum_values) * sizeof(tl_real));
     plan.segments = tl_conv_take(&base, &used, segment_bytes);
     plan.slab_segments = tl_conv_take(&base, &used, segment_bytes);
-    plan.slabs =
-        tl_conv_take(&base, &used, (size_t)(threads * plan.slab_values) * sizeof(tl_real));
+    plan.slabs = tl_conv_take(&base, &used, (size_t)(threads * plan.slab_values) * sizeof(tl_real));
     plan.dy_tiles = tl_conv_take(
         &base, &used,
         plan.copies_dy ? (size_t)(threads * plan.positions * plan.padded) * sizeof(tl_real) : 0);
@@ -109,8 +108,8 @@ static void add_tile(const weight_plan *plan, int64_t item, const tl_real *x, co
     const int64_t *segments = tile.copied ? plan->slab_segments : plan->segments;
     const int64_t inputs = c->source_channels / c->groups;
     const int64_t outputs = c->destination_channels / c->groups;
-    tl_real *dy_tile = plan->copies_dy ? plan->dy_tiles + thread * plan->positions * plan->padded
-                                       : NULL;
+    tl_real *dy_tile =
+        plan->copies_dy ? plan->dy_tiles + thread * plan->positions * plan->padded : NULL;
     for (int64_t group = 0; group < c->groups; group++) {
         const tl_real *y = dy + group * outputs;
         if (plan->copies_dy) {
@@ -121,14 +120,13 @@ static void add_tile(const weight_plan *plan, int64_t item, const tl_real *x, co
             const int64_t first = chunk * 2 * TL_LANES;
             const int vectors = tl_conv_chunk_vectors(outputs, chunk);
             for (int64_t s = 0; s < c->segments; s++) {
-                tl_conv_outer outer = {
-                    .x = tile.source + group * inputs + segments[s],
-                    .x_offsets = x_offsets,
-                    .y = y + first,
-                    .y_offsets = plan->copies_dy ? copy_offsets : dy_offsets,
-                    .positions = tile.positions,
-                    .sum = sums + (group * plan->padded + first) * plan->rows +
-                           s * c->length * vectors * TL_LANES};
+                tl_conv_outer outer = {.x = tile.source + group * inputs + segments[s],
+                                       .x_offsets = x_offsets,
+                                       .y = y + first,
+                                       .y_offsets = plan->copies_dy ? copy_offsets : dy_offsets,
+                                       .positions = tile.positions,
+                                       .sum = sums + (group * plan->padded + first) * plan->rows +
+                                              s * c->length * vectors * TL_LANES};
                 sweep_rows(&outer, c->length, vectors);
             }
         }
@@ -137,14 +135,13 @@ static void add_tile(const weight_plan *plan, int64_t item, const tl_real *x, co
 
 /* dw of one output channel: the pieces' sums in order. */
 static void collect(const weight_plan *plan, int64_t channel, tl_real *dweight, bool accumulate) {
-    const int64_t outputs =
-        plan->correlation.destination_channels / plan->correlation.groups;
+    const int64_t outputs = plan->correlation.destination_channels / plan->correlation.groups;
     const int64_t group = channel / outputs;
     const int64_t chunk = channel % outputs / (2 * TL_LANES);
     const int64_t first = chunk * 2 * TL_LANES;
     const int64_t width = tl_conv_chunk_vectors(outputs, chunk) * TL_LANES;
-    const tl_real *from = plan->sums + (group * plan->padded + first) * plan->rows +
-                          channel % outputs - first;
+    const tl_real *from =
+        plan->sums + (group * plan->padded + first) * plan->rows + channel % outputs - first;
     tl_real *to = dweight + channel * plan->rows;
     for (int64_t r = 0; r < plan->rows; r++) {
         tl_real sum = 0;

@@ -23,7 +23,7 @@
 #include <string.h>
 
 typedef struct tl_conv_axis {
-    int64_t source;      /* extents */
+    int64_t source; /* extents */
     int64_t destination;
     int64_t count;
     int64_t source_step;
@@ -34,9 +34,9 @@ typedef struct tl_conv_axis {
     int64_t step;
     int64_t kernel_first;
     int64_t kernel_step;
-    int64_t tile;  /* positions in a tile */
+    int64_t tile; /* positions in a tile */
     int64_t tiles;
-    int64_t slab;  /* source positions that a tile spans */
+    int64_t slab; /* source positions that a tile spans */
 } tl_conv_axis;
 
 typedef struct tl_conv_correlation {
@@ -45,8 +45,8 @@ typedef struct tl_conv_correlation {
     int64_t destination_channels;
     int64_t groups;
     tl_conv_axis axis[3];
-    int64_t images; /* in a tile */
-    int64_t items;  /* tiles in all */
+    int64_t images;      /* in a tile */
+    int64_t items;       /* tiles in all */
     int64_t positions;   /* the most in a tile */
     int64_t slab_values; /* 0: no tile needs a copy */
     int64_t segments;    /* runs of contiguous source values that a position reads */
@@ -194,8 +194,9 @@ typedef struct tl_conv_tile {
 } tl_conv_tile;
 
 /* Copies the box [low, low + extent) of images n0 ... into the slab, zeros outside the source. */
-static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source, int64_t n0,
-                              int64_t images, const int64_t low[3], tl_real *slab) {
+static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source,
+                                     int64_t n0, int64_t images, const int64_t low[3],
+                                     tl_real *slab) {
     const tl_conv_axis *a = c->axis;
     const int64_t channels = c->source_channels;
     const int64_t width = a[2].slab * channels;
@@ -226,8 +227,8 @@ static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real
 /* Prepares tile `item`: its slab if it needs one, and where each position's source (relative to
  * the tile's) and destination lie. */
 static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const tl_real *source,
-                                      int64_t item, tl_real *slab, int64_t *source_offsets,
-                                      int64_t *destination_offsets) {
+                                             int64_t item, tl_real *slab, int64_t *source_offsets,
+                                             int64_t *destination_offsets) {
     const tl_conv_axis *a = c->axis;
     int64_t q0[3];
     int64_t low[3];
@@ -238,7 +239,8 @@ static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const
         item /= a[d].tiles;
         count[d] = tl_conv_minimum(a[d].tile, a[d].count - q0[d]);
         low[d] = q0[d] * a[d].source_step + a[d].first;
-        const int64_t end = low[d] + (count[d] - 1) * a[d].source_step + (a[d].taps - 1) * a[d].step;
+        const int64_t end =
+            low[d] + (count[d] - 1) * a[d].source_step + (a[d].taps - 1) * a[d].step;
         inside = inside && low[d] >= 0 && end < a[d].source;
     }
     const int64_t n0 = item * c->images;
@@ -266,7 +268,8 @@ static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const
                     plane[2];
                 const int64_t depth = a[0].destination_start + (q0[0] + i) * a[0].destination_step;
                 const int64_t height = a[1].destination_start + (q0[1] + j) * a[1].destination_step;
-                const int64_t line = ((n0 + n) * a[0].destination + depth) * a[1].destination + height;
+                const int64_t line =
+                    ((n0 + n) * a[0].destination + depth) * a[1].destination + height;
                 const int64_t column = a[2].destination_start + q0[2] * a[2].destination_step;
                 for (int64_t k = 0; k < count[2]; k++) {
                     source_offsets[tile.positions + k] =
@@ -298,8 +301,8 @@ static inline int tl_conv_threads(double flops, int threads) {
 }
 
 static inline double tl_conv_direct_flops(const tl_conv_shape *s) {
-    double flops = 2.0 * (double)s->batch * (double)s->out_channels *
-                   (double)(s->in_channels / s->groups);
+    double flops =
+        2.0 * (double)s->batch * (double)s->out_channels * (double)(s->in_channels / s->groups);
     for (int d = 0; d < 3; d++) {
         flops *= (double)s->out[d] * (double)s->kernel[d];
     }

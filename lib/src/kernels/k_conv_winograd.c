@@ -28,8 +28,8 @@ static winograd_plan make_plan(const tl_conv_shape *s, tl_conv_direction directi
                                char *base) {
     winograd_plan plan = {0};
     if (direction == TL_CONV_FORWARD) {
-        plan.map = tl_winograd_make_map(s, s->in[1], s->in[2], s->out[1], s->out[2],
-                                        s->padding[1], s->padding[2]);
+        plan.map = tl_winograd_make_map(s, s->in[1], s->in[2], s->out[1], s->out[2], s->padding[1],
+                                        s->padding[2]);
         plan.source_channels = s->in_channels;
         plan.destination_channels = s->out_channels;
     } else {
@@ -42,10 +42,10 @@ static winograd_plan make_plan(const tl_conv_shape *s, tl_conv_direction directi
     plan.patch_values = TL_WINOGRAD_POINTS * tiles * plan.source_channels;
     plan.product_values = TL_WINOGRAD_POINTS * tiles * plan.destination_channels;
     size_t used = 0;
-    plan.weights = tl_conv_take(&base, &used,
-                                (size_t)(TL_WINOGRAD_POINTS * plan.source_channels *
-                                         plan.destination_channels) *
-                                    sizeof(tl_real));
+    plan.weights = tl_conv_take(
+        &base, &used,
+        (size_t)(TL_WINOGRAD_POINTS * plan.source_channels * plan.destination_channels) *
+            sizeof(tl_real));
     plan.patches =
         tl_conv_take(&base, &used, (size_t)(threads * plan.patch_values) * sizeof(tl_real));
     plan.products =
@@ -98,8 +98,8 @@ static int64_t packed_index(const winograd_plan *plan, int64_t point, int64_t so
            destination - first;
 }
 
-static void pack_kernels(const tl_conv_shape *s, tl_conv_direction direction,
-                         const tl_real *weight, const winograd_plan *plan, int threads) {
+static void pack_kernels(const tl_conv_shape *s, tl_conv_direction direction, const tl_real *weight,
+                         const winograd_plan *plan, int threads) {
     const int64_t inputs = s->in_channels;
     const int team = tl_conv_threads((double)(16 * inputs * s->out_channels), threads);
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
@@ -148,13 +148,9 @@ static void multiply(const winograd_plan *plan, const tl_real *patches, tl_real 
             for (int64_t b = 1; b <= blocks; b++) {
                 const int64_t end = count * b / blocks;
                 if (vectors == 2) {
-                    switch (end - start) {
-                        TL_CONV_CASES_2(tl_conv_gather_block, &gather, start)
-                    }
+                    switch (end - start) { TL_CONV_CASES_2(tl_conv_gather_block, &gather, start) }
                 } else {
-                    switch (end - start) {
-                        TL_CONV_CASES_1(tl_conv_gather_block, &gather, start)
-                    }
+                    switch (end - start) { TL_CONV_CASES_1(tl_conv_gather_block, &gather, start) }
                 }
                 start = end;
             }

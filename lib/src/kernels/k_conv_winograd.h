@@ -53,8 +53,7 @@ static inline tl_winograd_map tl_winograd_make_map(const tl_conv_shape *s, int64
                          .pad_width = pad_width};
     m.tiles = m.batch * m.tile_rows * m.tile_columns;
     const int64_t most = s->in_channels + s->out_channels <= 96 ? 48 : 24;
-    m.item_tiles =
-        tl_conv_minimum(most, tl_conv_maximum(8, m.tiles / TL_CONV_TILES_WANTED));
+    m.item_tiles = tl_conv_minimum(most, tl_conv_maximum(8, m.tiles / TL_CONV_TILES_WANTED));
     m.items = tl_conv_ceiling(m.tiles, m.item_tiles);
     return m;
 }
@@ -129,8 +128,8 @@ TL_INLINE void tl_winograd_transform_inside(const tl_real *corner, int64_t row_s
 /* Patches of tiles first ... first + count - 1 of source [N, height, width, channels] into
  * transformed [16][item_tiles][channels]. */
 static inline void tl_winograd_transform_patches(const tl_winograd_map *m, const tl_real *source,
-                                          int64_t channels, int64_t first, int64_t count,
-                                          tl_real *transformed) {
+                                                 int64_t channels, int64_t first, int64_t count,
+                                                 tl_real *transformed) {
     const int64_t stride = m->item_tiles * channels;
     for (int64_t t = 0; t < count; t++) {
         const tl_winograd_place place = tl_winograd_locate(m, first + t);
@@ -149,8 +148,8 @@ static inline void tl_winograd_transform_patches(const tl_winograd_map *m, const
         const tl_real *patch[16];
         for (int i = 0; i < 4; i++) {
             for (int j = 0; j < 4; j++) {
-                const bool inside = row + i >= 0 && row + i < m->height && column + j >= 0 &&
-                                    column + j < m->width;
+                const bool inside =
+                    row + i >= 0 && row + i < m->height && column + j >= 0 && column + j < m->width;
                 patch[i * 4 + j] =
                     inside ? image + ((row + i) * m->width + column + j) * channels : NULL;
             }

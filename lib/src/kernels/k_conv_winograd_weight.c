@@ -40,8 +40,8 @@ static weight_plan make_plan(const tl_conv_shape *s, int threads, char *base) {
     plan.patch_values = TL_WINOGRAD_POINTS * tiles * plan.inputs;
     plan.gradient_values = TL_WINOGRAD_POINTS * tiles * plan.outputs;
     size_t used = 0;
-    plan.sums = tl_conv_take(&base, &used,
-                             (size_t)(plan.pieces * plan.sum_values) * sizeof(tl_real));
+    plan.sums =
+        tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.sum_values) * sizeof(tl_real));
     plan.patches =
         tl_conv_take(&base, &used, (size_t)(threads * plan.patch_values) * sizeof(tl_real));
     plan.gradients =
@@ -74,8 +74,8 @@ static void transform_gradients(const weight_plan *plan, const tl_real *dy, int6
     for (int64_t t = 0; t < count; t++) {
         const tl_winograd_place place = tl_winograd_locate(m, first + t);
         const tl_real *corner =
-            dy + ((place.image * m->out_height + place.row) * m->out_width + place.column) *
-                     channels;
+            dy +
+            ((place.image * m->out_height + place.row) * m->out_width + place.column) * channels;
         const bool lower = place.row + 2 <= m->out_height;
         const bool right = place.column + 2 <= m->out_width;
         const int64_t down = m->out_width * channels;
@@ -112,13 +112,13 @@ static void multiply(const weight_plan *plan, const tl_real *patches, const tl_r
             int64_t first = 0;
             for (int64_t b = 1; b <= blocks; b++) {
                 const int64_t end = plan->inputs * b / blocks;
-                const tl_conv_outer outer = {
-                    .x = patches + point * tiles * plan->inputs + first,
-                    .x_offsets = plan->offsets,
-                    .y = gradients + point * tiles * plan->outputs + column,
-                    .y_offsets = plan->offsets + tiles,
-                    .positions = count,
-                    .sum = sum + first * vectors * TL_LANES};
+                const tl_conv_outer outer = {.x = patches + point * tiles * plan->inputs + first,
+                                             .x_offsets = plan->offsets,
+                                             .y =
+                                                 gradients + point * tiles * plan->outputs + column,
+                                             .y_offsets = plan->offsets + tiles,
+                                             .positions = count,
+                                             .sum = sum + first * vectors * TL_LANES};
                 if (vectors == 2) {
                     switch (end - first) { TL_CONV_CASES_2(tl_conv_outer_block, &outer) }
                 } else {
@@ -190,8 +190,7 @@ static void winograd_backward_weight(const tl_conv_shape *shape, const tl_real *
             const int64_t end = items * (piece + 1) / plan.pieces;
             for (int64_t item = items * piece / plan.pieces; item < end; item++) {
                 const int64_t first = item * plan.map.item_tiles;
-                const int64_t count =
-                    tl_conv_minimum(plan.map.item_tiles, plan.map.tiles - first);
+                const int64_t count = tl_conv_minimum(plan.map.item_tiles, plan.map.tiles - first);
                 tl_winograd_transform_patches(&plan.map, x, plan.inputs, first, count, patches);
                 transform_gradients(&plan, dy, first, count, gradients);
                 multiply(&plan, patches, gradients, count, sums);

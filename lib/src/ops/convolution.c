@@ -60,8 +60,8 @@ static bool check_config(tl_op *op, const conv_config *c) {
                              c->stride[d], c->dilation[d], c->padding[d]);
             return false;
         }
-        if (c->output_padding[d] < 0 || (c->output_padding[d] >= c->stride[d] &&
-                                         c->output_padding[d] >= c->dilation[d])) {
+        if (c->output_padding[d] < 0 ||
+            (c->output_padding[d] >= c->stride[d] && c->output_padding[d] >= c->dilation[d])) {
             if (c->output_padding[d] != 0) {
                 (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT,
                                  "output_padding must be at least 0 and below stride or dilation, "
@@ -127,8 +127,8 @@ static bool check_channels(tl_op *op, const conv_config *c, const tl_tensor *x,
 }
 
 /* The kernels' shape; false with an error recorded if an output would have no extent. */
-static bool fill_shape(tl_op *op, const conv_config *c, const tl_tensor *x,
-                       const tl_tensor *weight, tl_conv_shape *s) {
+static bool fill_shape(tl_op *op, const conv_config *c, const tl_tensor *x, const tl_tensor *weight,
+                       tl_conv_shape *s) {
     const int lead = 3 - c->rank;
     *s = (tl_conv_shape){.batch = x->shape[0], .groups = c->groups};
     const int64_t first = weight->shape[0];
@@ -158,8 +158,8 @@ static bool fill_shape(tl_op *op, const conv_config *c, const tl_tensor *x,
                              "x %s with weight %s, padding %" PRId64 " and dilation %" PRId64
                              " leaves no output along dimension %d",
                              tl_shape_text(x->rank, x->shape, x_text),
-                             tl_shape_text(weight->rank, weight->shape, weight_text),
-                             c->padding[d], c->dilation[d], 1 + d - lead);
+                             tl_shape_text(weight->rank, weight->shape, weight_text), c->padding[d],
+                             c->dilation[d], 1 + d - lead);
             return false;
         }
         s->in[d] = c->transposed ? other : extent;
@@ -187,8 +187,8 @@ static void backward_x(tl_node *node, const conv_state *state) {
     const tl_conv_shape *s = &state->shape;
     const tl_conv_kernels *k = TL_NODE_KERNELS(node)->conv;
     const int threads = TL_NODE_THREADS(node);
-    const tl_conv_direction direction = state->transposed ? TL_CONV_FORWARD
-                                                          : TL_CONV_BACKWARD_INPUT;
+    const tl_conv_direction direction =
+        state->transposed ? TL_CONV_FORWARD : TL_CONV_BACKWARD_INPUT;
     void *scratch = tl_node_scratch(node, k->scratch_bytes(s, direction, threads));
     if (scratch == NULL) {
         return;
@@ -211,8 +211,7 @@ static void backward_weight(tl_node *node, const conv_state *state) {
     const tl_conv_shape *s = &state->shape;
     const tl_conv_kernels *k = TL_NODE_KERNELS(node)->conv;
     const int threads = TL_NODE_THREADS(node);
-    void *scratch =
-        tl_node_scratch(node, k->scratch_bytes(s, TL_CONV_BACKWARD_WEIGHT, threads));
+    void *scratch = tl_node_scratch(node, k->scratch_bytes(s, TL_CONV_BACKWARD_WEIGHT, threads));
     if (scratch == NULL) {
         return;
     }
@@ -290,8 +289,7 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
     const tl_conv_direction direction =
         config->transposed ? TL_CONV_BACKWARD_INPUT : TL_CONV_FORWARD;
     const int threads = TL_OP_THREADS(&op);
-    void *scratch =
-        y != NULL ? tl_op_scratch(&op, k->scratch_bytes(&s, direction, threads)) : NULL;
+    void *scratch = y != NULL ? tl_op_scratch(&op, k->scratch_bytes(&s, direction, threads)) : NULL;
     conv_state *state = scratch != NULL ? tl_op_state(&op, sizeof *state) : NULL;
     if (state == NULL) {
         return NULL;
@@ -299,8 +297,8 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
     *state = (conv_state){.shape = s, .transposed = config->transposed};
     const tl_real *bias_data = bias != NULL ? bias->storage->data : NULL;
     if (config->transposed) {
-        k->backward_input(&s, x->storage->data, weight->storage->data, bias_data,
-                          y->storage->data, false, scratch, threads);
+        k->backward_input(&s, x->storage->data, weight->storage->data, bias_data, y->storage->data,
+                          false, scratch, threads);
     } else {
         k->forward(&s, x->storage->data, weight->storage->data, bias_data, y->storage->data, false,
                    scratch, threads);

@@ -115,10 +115,9 @@ tl_tensor *tl_cross_entropy(tl_tape *tape, tl_tensor *logits, const int32_t *lab
                                    .labels = copied,
                                    .maximum = maximum,
                                    .inverse_sum = inverse_sum};
-    const double sum = k->cross_entropy_forward(TL_OP_THREADS(&op), rows, classes,
-                                                logits->storage->data, copied,
-                                                config->label_smoothing, maximum, inverse_sum,
-                                                scratch);
+    const double sum =
+        k->cross_entropy_forward(TL_OP_THREADS(&op), rows, classes, logits->storage->data, copied,
+                                 config->label_smoothing, maximum, inverse_sum, scratch);
     loss->storage->data[0] = (tl_real)(sum / (double)counted);
     tl_op_set_flops(&op, CROSS_ENTROPY_FLOPS * (double)logits->size,
                     CROSS_ENTROPY_FLOPS * (double)logits->size);
@@ -159,9 +158,9 @@ static void pointwise_backward(tl_node *node) {
     }
     const int64_t size = node->inputs[0]->size;
     const double scale = (double)tl_node_output_grad(node)[0] / (double)size;
-    TL_NODE_KERNELS(node)->loss->pointwise_backward(
-        TL_NODE_THREADS(node), s->kind, s->beta, size, tl_node_input(node, 0),
-        tl_node_input(node, 1), scale, accumulate, dx);
+    TL_NODE_KERNELS(node)->loss->pointwise_backward(TL_NODE_THREADS(node), s->kind, s->beta, size,
+                                                    tl_node_input(node, 0), tl_node_input(node, 1),
+                                                    scale, accumulate, dx);
 }
 
 static tl_tensor *pointwise(tl_tape *tape, const char *name, tl_pointwise_loss kind, double beta,
@@ -183,16 +182,14 @@ static tl_tensor *pointwise(tl_tape *tape, const char *name, tl_pointwise_loss k
     }
     const tl_loss_kernels *k = TL_OP_KERNELS(&op)->loss;
     tl_tensor *loss = tl_op_output(&op, 0, NULL);
-    void *scratch =
-        loss != NULL ? tl_op_scratch(&op, k->pointwise_scratch_bytes(x->size)) : NULL;
+    void *scratch = loss != NULL ? tl_op_scratch(&op, k->pointwise_scratch_bytes(x->size)) : NULL;
     pointwise_state *state = scratch != NULL ? tl_op_state(&op, sizeof *state) : NULL;
     if (state == NULL) {
         return NULL;
     }
     *state = (pointwise_state){.kind = kind, .beta = beta};
-    const double sum =
-        k->pointwise_forward(TL_OP_THREADS(&op), kind, beta, x->size, x->storage->data,
-                             target->storage->data, scratch);
+    const double sum = k->pointwise_forward(TL_OP_THREADS(&op), kind, beta, x->size,
+                                            x->storage->data, target->storage->data, scratch);
     loss->storage->data[0] = (tl_real)(sum / (double)x->size);
     tl_op_set_flops(&op, POINTWISE_FLOPS * (double)x->size, POINTWISE_FLOPS * (double)x->size);
     tl_op_save_input(&op, 0);
