@@ -2,6 +2,8 @@
 #ifndef TL_TAPELINE_H
 #define TL_TAPELINE_H
 
+#include <tapeline/activation.h>
+#include <tapeline/arithmetic.h>
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
@@ -9,6 +11,7 @@
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
+#include <tapeline/loss.h>
 #include <tapeline/matmul.h>
 #include <tapeline/norm_layers.h>
 #include <tapeline/normalization.h>

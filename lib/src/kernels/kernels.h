@@ -37,13 +37,18 @@
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 
+#include "kernels/k_activation.h"
+#include "kernels/k_broadcast.h"
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_dropout.h"
 #include "kernels/k_efficient_attention.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
+#include "kernels/k_loss.h"
 #include "kernels/k_optimizer.h"
 #include "kernels/k_pooling.h"
+#include "kernels/k_reduce.h"
+#include "kernels/k_softmax.h"
 #include "kernels/k_tiled_attention.h"
 #include "kernels/k_upsample.h"
 #include "kernels/k_vector.h"
@@ -51,13 +56,18 @@
 typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
+    const tl_activation_kernels *activation;
+    const tl_broadcast_kernels *broadcast;
     const tl_channel_norm_kernels *channel_norm;
     const tl_dropout_kernels *dropout;
     const tl_efficient_attention_kernels *efficient_attention;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
+    const tl_loss_kernels *loss;
     const tl_optimizer_kernels *optimizer;
     const tl_pooling_kernels *pooling;
+    const tl_reduce_kernels *reduce;
+    const tl_softmax_kernels *softmax;
     const tl_tiled_attention_kernels *tiled_attention;
     const tl_upsample_kernels *upsample;
     const tl_vector_kernels *vector;
