@@ -266,6 +266,7 @@ int main(int argc, char **argv) {
         return usage("no valid regular expression:", o.filter);
     }
     bench_list list = {0};
+    bench_efficient_attention_cases(&list);
     bench_gemm_cases(&list);
     int code = 0;
     if (o.list) {

@@ -35,6 +35,7 @@ void bench_fill(tl_real *values, int64_t count, uint64_t seed);
 /* Single-precision FMAs count as two: GFLOP/s of the instruction set on that many threads. */
 double bench_peak_gflops(const char *isa, int threads);
 
+void bench_efficient_attention_cases(bench_list *list);
 void bench_gemm_cases(bench_list *list);
 
 #endif

@@ -28,12 +28,13 @@ static const shape shapes[] = {
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 typedef struct seen {
-    bool dot, direct, only_a, only_b, both, pieces, long_k, many_m, many_n;
+    bool sweep, dot, direct, only_a, only_b, both, pieces, long_k, many_m, many_n;
 } seen;
 
 static void record(seen *s, const tl_gemm_plan *p, int64_t k) {
+    s->sweep |= p->sweep;
     s->dot |= p->dot;
-    s->direct |= !p->dot && !p->pack_a && !p->pack_b;
+    s->direct |= !p->dot && !p->sweep && !p->pack_a && !p->pack_b;
     s->only_a |= p->pack_a && !p->pack_b;
     s->only_b |= !p->pack_a && p->pack_b;
     s->both |= p->pack_a && p->pack_b;
@@ -152,7 +153,8 @@ START_TEST(products) {
                 check_problem(kernels, shapes[i], ta, tb, -0.5, 0.75, true, 1, i % 5 + 1, &paths);
             }
         }
-        ck_assert(paths.dot && paths.direct && paths.only_a && paths.only_b && paths.both);
+        ck_assert(paths.sweep && paths.dot && paths.direct && paths.only_a && paths.only_b &&
+                  paths.both);
         ck_assert(paths.pieces && paths.long_k && paths.many_m && paths.many_n);
     }
 }

@@ -16,6 +16,8 @@
 
 static const parity_adapter *const families[] = {
     parity_efficient_attention,
+    parity_elementwise,
+    parity_loss,
     parity_matmul,
     parity_norm,
     parity_optimizer,

@@ -1,6 +1,6 @@
-/* loss.h - losses, each the mean over its terms: a scalar (rank 0) in nats or squared units.
+/* loss.h - losses: a mean over all values or rows, as a tensor of rank 0.
  *
- * Sums run in double. Results belong to the tape.
+ * The sum behind the mean is formed in double. Operands of unequal shape are TL_ERROR_SHAPE.
  */
 #ifndef TL_LOSS_H
 #define TL_LOSS_H
@@ -11,33 +11,37 @@
 extern "C" {
 #endif
 
+/* All zero: the defaults. */
 typedef struct tl_cross_entropy_config {
-    double label_smoothing; /* in [0, 1): this much of the target goes to all classes alike */
-    bool ignore_negative;   /* rows whose label is negative do not count */
+    double label_smoothing; /* e, 0 <= e <= 1 (Szegedy et al. 2016, arXiv 1512.00567) */
+    bool ignores_label;     /* rows with `ignored_label` do not count, for dense tasks */
+    int32_t ignored_label;
 } tl_cross_entropy_config;
 
-/* Softmax cross-entropy (Szegedy et al. 2016, arXiv 1512.00567, section 7 for the smoothing e).
- * logits [N, C] or [N, spatial..., C]; labels: one int32 in 0 ... C-1 for each of the rows, copied.
- * With p = log_softmax(logits) over C:
- *     loss = mean over rows of  -(1 - e) p[label] - e/C sum over c of p[c]
- * `config` NULL: no smoothing. Keeps the logits and two values a row. TL_ERROR_INVALID_ARGUMENT on
- * a label out of range, or if no row counts. */
+/* Softmax cross-entropy, in nats. logits [N, C] or [N, spatial..., C]: each row of C is one
+ * classification; `labels` holds one label a row, 0 ... C-1, and is copied. With
+ * p = log softmax(logits), over the M rows that count:
+ *     loss = 1/M sum_rows [ -(1 - e) p[label] - e/C sum_c p[c] ]
+ * and 0 if no row counts. Errors: TL_ERROR_INVALID_ARGUMENT on a label out of range or a smoothing
+ * outside [0, 1], TL_ERROR_SHAPE on logits of rank 0. Keeps the logits and two values and a label a
+ * row. `config` may be NULL. */
 TL_API tl_tensor *tl_cross_entropy(tl_tape *tape, tl_tensor *logits, const int32_t *labels,
                                    const tl_cross_entropy_config *config);
 
-/* How many rows of logits [..., C] have their largest value (the first of equals) at their label;
- * 0 if logits is NULL or was released. */
-TL_API int64_t tl_count_correct(const tl_tensor *logits, const int32_t *labels);
+/* How many rows of logits [..., C] are greatest at their label (of equal ones the first counts).
+ * Labels outside 0 ... C-1 never match. -1 if logits is NULL, released or of rank 0. */
+TL_API int64_t tl_count_correct(tl_tensor *logits, const int32_t *labels);
 
-/* The target has x's shape; no gradient flows to it. With d = x - target: */
-
-/* mean of d^2 */
+/* The mean of (x - target)^2. Both may want gradients; keeps both. */
 TL_API tl_tensor *tl_mse_loss(tl_tape *tape, tl_tensor *x, tl_tensor *target);
-/* mean of d^2 / (2 beta) if |d| < beta, else |d| - beta / 2; beta > 0 (Girshick 2015, arXiv
- * 1504.08083). */
+
+/* With d = x - target the mean of d^2 / (2 beta) if |d| < beta, else |d| - beta/2; beta > 0
+ * (Girshick 2015, arXiv 1504.08083). Both may want gradients; keeps both. */
 TL_API tl_tensor *tl_smooth_l1_loss(tl_tape *tape, tl_tensor *x, tl_tensor *target, double beta);
-/* mean of max(x, 0) - x target + log(1 + exp(-|x|)): binary cross-entropy on logits, targets in
- * [0, 1]. */
+
+/* Binary cross-entropy of probabilities sigmoid(x): the mean of
+ * max(x, 0) - x target + log(1 + exp(-|x|)), in nats; targets lie in [0, 1] (not checked). Both
+ * may want gradients; keeps both. */
 TL_API tl_tensor *tl_bce_with_logits(tl_tape *tape, tl_tensor *x, tl_tensor *target);
 
 #ifdef __cplusplus

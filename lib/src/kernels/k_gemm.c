@@ -219,10 +219,11 @@ static tl_gemm_plan plan_normalized(const tl_gemm_problem *g) {
     plan_micro(g, &plan);
     plan.dot = !g->transpose_a && g->transpose_b && (g->m <= 4 || g->n <= 4);
     plan_blocks(g, &plan);
+    plan.sweep = !g->transpose_b && g->m <= 2;
     const int64_t block_k = plan.dot ? DOT_BLOCK_K : BLOCK_K;
     const int64_t piece_k = divide_up(g->k, plan.pieces);
     plan.block_k = piece_k ? divide_up(piece_k, divide_up(piece_k, block_k)) : 1;
-    if (plan.dot) {
+    if (plan.dot || plan.sweep) {
         return plan;
     }
     const int64_t rows_fitting = FIRST_LEVEL_BYTES / (int64_t)sizeof(tl_real) / plan.block_k;
@@ -252,7 +253,9 @@ static int64_t packed_a_size(const tl_gemm_plan *p) {
 /* Without pack_b there is room for one panel: the ragged edge. */
 static int64_t packed_b_size(const tl_gemm_plan *p) {
     const int64_t width = p->micro_vectors * TL_LANES;
-    return p->dot ? 0 : (p->pack_b ? p->block_n / width : 1) * panel_size(width, p->block_k);
+    return p->dot || p->sweep
+               ? 0
+               : (p->pack_b ? p->block_n / width : 1) * panel_size(width, p->block_k);
 }
 
 static int64_t task_size(const tl_gemm_plan *p) {
@@ -462,6 +465,50 @@ static void dot_step(const tl_gemm_problem *g, const task *t, int64_t p0, int64_
     }
 }
 
+/* ------------------------------------------------------------------ one or two rows */
+
+enum { SWEEP_STEPS = 4, SWEEP_COLUMNS = BLOCK_N + TL_MICRO_VECTORS * TL_VECTOR_BYTES };
+
+/* sums[j] += sum over `steps` <= SWEEP_STEPS (constant where inlined) of a[p] b[p][j]. */
+TL_INLINE void sweep_rows(const int steps, const tl_real *a, int64_t a_step, const tl_real *b,
+                          int64_t b_row, int64_t columns, tl_real *sums) {
+    for (int64_t j = 0; j < columns; j += TL_LANES) {
+        const bool full = columns - j >= TL_LANES;
+        tl_v sum = tl_v_load(sums + j); /* there is room for a full vector */
+        TL_UNROLL
+        for (int p = 0; p < steps; p++) {
+            const tl_real *at = b + p * b_row + j;
+            sum += a[p * a_step] * (full ? tl_v_load(at) : tl_v_load_partial(at, columns - j));
+        }
+        tl_v_store(sums + j, sum);
+    }
+}
+
+static void sweep_step(const tl_gemm_problem *g, const task *t, int64_t p0, int64_t steps,
+                       const epilogue *end) {
+    const int64_t columns = t->j1 - t->j0;
+    const int64_t a_step = g->transpose_a ? g->row_stride_a : 1;
+    const int64_t b_row = g->row_stride_b;
+    for (int64_t i = t->i0; i < t->i1; i++) {
+        tl_real sums[SWEEP_COLUMNS] = {0};
+        const tl_real *a =
+            g->transpose_a ? t->a + p0 * a_step + i : t->a + i * g->row_stride_a + p0;
+        const tl_real *b = t->b + p0 * b_row + t->j0;
+        int64_t p = 0;
+        for (; p + SWEEP_STEPS <= steps; p += SWEEP_STEPS) {
+            sweep_rows(SWEEP_STEPS, a + p * a_step, a_step, b + p * b_row, b_row, columns, sums);
+        }
+        for (; p < steps; p++) {
+            sweep_rows(1, a + p * a_step, a_step, b + p * b_row, b_row, columns, sums);
+        }
+        tl_real *c = t->c + i * t->c_row + t->j0;
+        for (int64_t j = 0; j < columns; j++) {
+            const tl_real sum = end->alpha * sums[j] + (end->bias ? end->bias[t->j0 + j] : 0);
+            c[j] = end->beta != 0 ? end->beta * c[j] + sum : sum;
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ all tasks */
 
 static void run_task(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t) {
@@ -470,6 +517,8 @@ static void run_task(const tl_gemm_problem *g, const tl_gemm_plan *plan, const t
         const int64_t steps = smaller(plan->block_k, t->k1 - p0);
         if (plan->dot) {
             dot_step(g, t, p0, steps, &end);
+        } else if (plan->sweep) {
+            sweep_step(g, t, p0, steps, &end);
         } else {
             multiply_step(g, plan, t, p0, steps, &end);
         }

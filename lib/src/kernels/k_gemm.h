@@ -28,6 +28,7 @@ typedef struct tl_gemm_problem {
 
 /* How a product is carried out. A function of shape, strides and flags alone. */
 typedef struct tl_gemm_plan {
+    bool sweep;     /* one or two rows of C: B is streamed along its rows, nothing is packed */
     bool dot;       /* vectors run along k, nothing is packed (few rows or columns) */
     bool pack_a;    /* A is copied to panels of `micro_rows` interleaved rows */
     bool pack_b;    /* B is copied to panels of `micro_vectors` vectors (else only a ragged edge) */
