@@ -5,6 +5,7 @@
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
 #include <tapeline/checkpoint.h>
+#include <tapeline/attention_cost.h>
 #include <tapeline/context.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
