@@ -268,6 +268,7 @@ int main(int argc, char **argv) {
     bench_list list = {0};
     bench_efficient_attention_cases(&list);
     bench_gemm_cases(&list);
+    bench_loader_cases(&list);
     int code = 0;
     if (o.list) {
         for (int i = 0; i < list.count; i++) {

@@ -37,5 +37,6 @@ double bench_peak_gflops(const char *isa, int threads);
 
 void bench_efficient_attention_cases(bench_list *list);
 void bench_gemm_cases(bench_list *list);
+void bench_loader_cases(bench_list *list);
 
 #endif

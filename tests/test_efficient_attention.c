@@ -443,6 +443,119 @@ START_TEST(layer) {
 }
 END_TEST
 
+START_TEST(maps) {
+    for (int scaling = 0; scaling < 2; scaling++) {
+        enum { BATCH = 2, N = 210, C = 5, K = 6 };
+        problem p =
+            problem_of((reference_attention){BATCH, N, C, K, 4, 2, scaling, true, true, 1}, 61, 1);
+        tl_context *context = context_with(3, NULL);
+        tl_tape *tape = tl_tape_create(context);
+        tl_efficient_attention_weights w;
+        tl_tensor **slots[WEIGHTS] = {
+            &w.query_weight, &w.query_bias, &w.key_weight,          &w.key_bias,
+            &w.value_weight, &w.value_bias, &w.reprojection_weight, &w.reprojection_bias};
+        const int64_t rows[WEIGHTS] = {K, K, K, K, 4, 4, C, C};
+        for (int i = 0; i < WEIGHTS; i++) {
+            const int64_t shape[2] = {rows[i], p.sizes[i] / rows[i]};
+            const tl_array array = array_of(i % 2 == 0 ? 2 : 1, shape, p.weights[i]);
+            *slots[i] = tl_input_with_grad(tape, &array);
+        }
+        const tl_efficient_attention_config config = config_of(&p.shape);
+        tl_tensor *got = tl_efficient_attention_maps(
+            tape, tl_input(tape, (tl_array[]){ARRAY(p.x, BATCH, 21, 10, C)}), &w, &config);
+        ck_assert_ptr_nonnull(got);
+        ck_assert(tl_tape_is_recording(tape));
+        ck_assert_int_eq(tl_tensor_rank(got), 4);
+        ck_assert(tl_tensor_shape(got)[3] == K);
+        double *want = malloc(BATCH * N * K * sizeof *want);
+        for (int64_t at = 0; at < BATCH * K; at++) {
+            const int64_t sample = at / K, a = at % K;
+            double sum = 0;
+            for (int64_t i = 0; i < N; i++) {
+                double key = (double)p.weights[3][a];
+                for (int64_t c = 0; c < C; c++) {
+                    key += (double)p.weights[2][a * C + c] * (double)p.x[(sample * N + i) * C + c];
+                }
+                want[(sample * N + i) * K + a] = scaling ? key / sqrt(N) : exp(key);
+                sum += exp(key);
+            }
+            for (int64_t i = 0; i < N && !scaling; i++) {
+                want[(sample * N + i) * K + a] /= sum;
+            }
+        }
+        assert_close("maps", BATCH * N * K, tl_tensor_data(got), want, 2e-6, 0);
+        free(want);
+        tl_tape_free(tape);
+        tl_context_free(context);
+        free_problem(&p);
+    }
+}
+END_TEST
+
+/* The estimate is what the tape counts, and the peak what the context measures. */
+START_TEST(cost_is_known_in_advance) {
+    for (int i = 0; i < 4; i++) {
+        const int64_t n[] = {6, 400, 5000, 90}, batch[] = {2, 1, 1, 64};
+        const int64_t shape[4] = {batch[i], n[i] / 2, 2, 32};
+        tl_efficient_attention_config config = tl_efficient_attention_config_default();
+        config.heads = i == 1 ? 4 : 1;
+        config.in_channels = 32;
+        tl_attention_estimate estimate;
+        ck_assert_int_eq(
+            tl_attention_cost(TL_ATTENTION_EFFICIENT, &config, 4, shape, 2, &estimate, NULL),
+            TL_OK);
+        tl_context *context = context_with(2, NULL);
+        tl_parameters *parameters = tl_parameters_create(context, NULL);
+        tl_random random = tl_random_create(1, 2, 0);
+        tl_efficient_attention_layer attention;
+        ck_assert_int_eq(
+            tl_efficient_attention_layer_init(&attention, parameters, NULL, &config, &random, NULL),
+            TL_OK);
+        const int64_t size = batch[i] * n[i] * 32;
+        tl_real *pixels = random_values(size, 4, -1, 1);
+        tl_tape *tape = tl_tape_create(context);
+        const tl_array array = array_of(4, shape, pixels);
+        tl_tensor *y = tl_efficient_attention_layer_forward(&attention, tape,
+                                                            tl_input_with_grad(tape, &array));
+        ck_assert_int_eq(tl_backward_from(tape, 1, &y, (const tl_real *[]){pixels}), TL_OK);
+        const tl_cost cost = tl_tape_cost(tape);
+        ck_assert(cost.forward_flops == estimate.forward_flops);
+        ck_assert(cost.backward_flops == estimate.backward_flops);
+        ck_assert(cost.forward_flops_executed == estimate.forward_flops_executed);
+        ck_assert(cost.backward_flops_executed == estimate.backward_flops_executed);
+        ck_assert_uint_eq(cost.saved_bytes, estimate.saved_bytes);
+        const double measured = (double)tl_context_memory(context).peak +
+                                (double)size * sizeof(tl_real); /* x is the caller's */
+        if (n[i] * batch[i] > 4000) { /* where the tape's own tables do not count */
+            ck_assert_msg(fabs(measured / (double)estimate.peak_bytes - 1) < 0.05, "%g, %g",
+                          measured, (double)estimate.peak_bytes);
+        }
+        free(pixels);
+        tl_tape_free(tape);
+        tl_parameters_free(parameters);
+        tl_context_free(context);
+    }
+    tl_attention_estimate estimate;
+    tl_error error;
+    ck_assert_int_eq(
+        tl_attention_cost(TL_ATTENTION_EFFICIENT, NULL, 1, (int64_t[]){8}, 1, &estimate, &error),
+        TL_ERROR_SHAPE);
+    assert_error(&error, TL_ERROR_SHAPE, "found rank 1");
+    ck_assert_int_eq(
+        tl_attention_cost(TL_ATTENTION_NONE, NULL, 2, (int64_t[]){8, 8}, 1, &estimate, &error),
+        TL_OK);
+    ck_assert(estimate.peak_bytes == 0);
+    ck_assert_int_eq(
+        tl_attention_cost((tl_attention_kind)77, NULL, 2, (int64_t[]){8, 8}, 1, &estimate, &error),
+        TL_ERROR_UNSUPPORTED);
+    const tl_efficient_attention_config bad = {.heads = 3, .use_reprojection = true};
+    ck_assert_int_eq(
+        tl_attention_cost(TL_ATTENTION_EFFICIENT, &bad, 2, (int64_t[]){8, 8}, 1, &estimate, &error),
+        TL_ERROR_INVALID_ARGUMENT);
+    assert_error(&error, TL_ERROR_INVALID_ARGUMENT, "heads must divide");
+}
+END_TEST
+
 int main(void) {
     TCase *tests;
     Suite *suite = suite_with_case("efficient attention", &tests);
@@ -456,5 +569,7 @@ int main(void) {
     tcase_add_test(tests, scratch_does_not_depend_on_positions);
     tcase_add_test(tests, errors);
     tcase_add_test(tests, layer);
+    tcase_add_test(tests, maps);
+    tcase_add_test(tests, cost_is_known_in_advance);
     return run_suite(suite);
 }

@@ -69,6 +69,13 @@ TL_API tl_tensor *tl_efficient_attention(tl_tape *tape, tl_tensor *x,
                                          const tl_efficient_attention_weights *weights,
                                          const tl_efficient_attention_config *config);
 
+/* The normalised keys as maps: x [N, spatial..., C] -> [N, spatial..., K], channel a being what
+ * key channel a (of head a / (K/h)) attends to; under softmax each sums to 1 over the positions.
+ * For looking at; no gradient flows through it. Errors as above. */
+TL_API tl_tensor *tl_efficient_attention_maps(tl_tape *tape, tl_tensor *x,
+                                              const tl_efficient_attention_weights *weights,
+                                              const tl_efficient_attention_config *config);
+
 /* ---- the layer (the form of all layers: parameters.h)
  *
  * "prefix.keys.weight" [K, C], "prefix.keys.bias" [K], and so on for queries, values and

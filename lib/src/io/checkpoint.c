@@ -7,12 +7,13 @@
 tl_status tl_checkpoint_save(tl_context *context, const char *path, const tl_state *state,
                              tl_error *error) {
     tl_error_clear(error);
-    unsigned char *data;
-    size_t bytes;
-    TL_TRY(tl_hdf5_write(context, state, &data, &bytes, path, error));
-    tl_user_block_fill(data, bytes);
-    const tl_status status = tl_file_replace(context, path, data, bytes, error);
-    tl_memory_release(context, data, bytes);
+    tl_hdf5_image image;
+    tl_status status = tl_hdf5_write(context, state, &image, path, error);
+    if (status == TL_OK) {
+        tl_user_block_fill(image.data, image.bytes);
+        status = tl_file_replace(context, path, image.data, image.bytes, error);
+    }
+    tl_hdf5_image_clear(&image);
     return status;
 }
 

@@ -4,10 +4,18 @@
 
 #include "core/state_internal.h"
 
-/* The HDF5 data of a state, with TL_USER_BLOCK_SIZE bytes in front for the caller to fill. The
- * memory is the caller's, to be released with its size. */
-tl_status tl_hdf5_write(tl_context *context, const tl_state *state, unsigned char **data,
-                        size_t *bytes, const char *path, tl_error *error);
+/* HDF5 data in tracked memory, TL_USER_BLOCK_SIZE bytes for the user block in front. */
+typedef struct tl_hdf5_image {
+    tl_context *context;
+    unsigned char *data;
+    size_t bytes;
+    size_t capacity; /* of the memory */
+} tl_hdf5_image;
+
+/* Fills `image` from a state. tl_hdf5_image_clear it, also after a failure. */
+tl_status tl_hdf5_write(tl_context *context, const tl_state *state, tl_hdf5_image *image,
+                        const char *path, tl_error *error);
+void tl_hdf5_image_clear(tl_hdf5_image *image);
 
 /* Puts all that the HDF5 data hold into `state`. `data` begin with the user block and are not
  * changed. `path` is for messages. */

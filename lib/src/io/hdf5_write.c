@@ -10,10 +10,12 @@
 #include "io/hdf5_lock.h"
 #include "io/user_block.h"
 
+static const char file_name[] = "tapeline-checkpoint"; /* names nothing on disk */
+
 enum {
     MEMORY_INCREMENT = 1 << 20, /* by which HDF5's image grows */
     CHUNK_BYTES = 1 << 20,      /* at most; HDF5's chunk cache holds one such */
-    DEFLATE_LEVEL = 4,
+    DEFLATE_LEVEL = 2,
     CHUNK_TREE_RANK = 2, /* children per node / 2: most arrays have one chunk, and a node of the
                             default 32 takes 2 KB */
 };
@@ -216,10 +218,68 @@ static tl_status write_our_own(const writer *w) {
     return TL_OK;
 }
 
-/* ------------------------------------------------------------------ the image */
+/* ------------------------------------------------------------------ the image
+ *
+ * The file exists in memory only, and these callbacks make it our memory: it is still there when
+ * the file has been closed. (H5Fget_file_image would copy it from the open file, and what it copies
+ * at the 1.8 format has a superblock with a wrong checksum, because it clears a flag in there.)
+ */
 
-/* A file that exists in memory only, with room for the user block. */
-static hid_t create_image_file(void) {
+static void *image_allocate(size_t size, H5FD_file_image_op_t op, void *user) {
+    (void)size;
+    (void)op;
+    (void)user;
+    return NULL; /* there is no image to begin with */
+}
+
+static void *image_copy(void *to, const void *from, size_t size, H5FD_file_image_op_t op,
+                        void *user) {
+    (void)op;
+    (void)user;
+    return memcpy(to, from, size);
+}
+
+static void *image_grow(void *data, size_t size, H5FD_file_image_op_t op, void *user) {
+    (void)data;
+    (void)op;
+    tl_hdf5_image *image = user;
+    if (size > image->capacity) {
+        const size_t capacity = size > 2 * image->capacity ? size : 2 * image->capacity;
+        unsigned char *grown =
+            tl_memory_reallocate(image->context, image->data, image->capacity, capacity);
+        if (grown == NULL) {
+            return NULL;
+        }
+        image->data = grown;
+        image->capacity = capacity;
+    }
+    return image->data;
+}
+
+static herr_t image_keep(void *data, H5FD_file_image_op_t op, void *user) {
+    (void)data;
+    (void)op;
+    (void)user;
+    return 0;
+}
+
+static void *image_share(void *user) {
+    return user;
+}
+
+static herr_t image_unshare(void *user) {
+    (void)user;
+    return 0;
+}
+
+static hid_t create_image_file(tl_hdf5_image *image) {
+    H5FD_file_image_callbacks_t callbacks = {.image_malloc = image_allocate,
+                                             .image_memcpy = image_copy,
+                                             .image_realloc = image_grow,
+                                             .image_free = image_keep,
+                                             .udata_copy = image_share,
+                                             .udata_free = image_unshare,
+                                             .udata = image};
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     const hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     hid_t file = H5I_INVALID_HID;
@@ -229,66 +289,69 @@ static hid_t create_image_file(void) {
     const H5F_libver_t bound = H5F_LIBVER_LATEST;
 #endif
     if (H5Pset_fapl_core(access, MEMORY_INCREMENT, false) >= 0 &&
+        H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
         H5Pset_libver_bounds(access, bound, bound) >= 0 &&
         H5Pset_userblock(creation, TL_USER_BLOCK_SIZE) >= 0 &&
         H5Pset_istore_k(creation, CHUNK_TREE_RANK) >= 0) {
-        file = H5Fcreate("tapeline-checkpoint", H5F_ACC_TRUNC, creation, access);
+        file = H5Fcreate(file_name, H5F_ACC_TRUNC, creation, access);
     }
     (void)H5Pclose(creation);
     (void)H5Pclose(access);
     return file;
 }
 
-/* H5Fget_file_image leaves the user block out. */
-static tl_status copy_image(const writer *w, tl_context *context, unsigned char **data,
-                            size_t *bytes) {
-    const ssize_t size =
-        H5Fflush(w->file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(w->file, NULL, 0) : -1;
-    if (size <= 0) {
-        return tl_fail(w->error, TL_ERROR_OUT_OF_MEMORY,
-                       "checkpoint '%s': libhdf5 cannot build the file in memory", w->path);
+/* The length of a closed file: the end-of-file address in the superblock (version 2, as the format
+ * bounds make it: HDF5 file format specification, section II.A). 0 if it makes no sense. */
+static size_t closed_length(const tl_hdf5_image *image) {
+    enum { VERSION_OFFSET = 8, OFFSET_SIZE_OFFSET = 9, END_OFFSET = 28, END_SIZE = 8 };
+    const unsigned char *superblock = image->data + TL_USER_BLOCK_SIZE;
+    if (image->capacity < TL_USER_BLOCK_SIZE + END_OFFSET + END_SIZE ||
+        superblock[VERSION_OFFSET] < 2 || superblock[OFFSET_SIZE_OFFSET] != END_SIZE) {
+        return 0;
     }
-    const size_t total = TL_USER_BLOCK_SIZE + (size_t)size;
-    unsigned char *memory = tl_memory_allocate(context, total);
-    if (memory == NULL) {
-        return tl_memory_fail(context, w->error, "checkpoint: the file's content", total);
+    uint64_t end = 0;
+    for (int i = 0; i < END_SIZE; i++) {
+        end |= (uint64_t)superblock[END_OFFSET + i] << (8 * i);
     }
-    memset(memory, 0, TL_USER_BLOCK_SIZE);
-    if (H5Fget_file_image(w->file, memory + TL_USER_BLOCK_SIZE, (size_t)size) != size) {
-        tl_memory_release(context, memory, total);
-        return tl_fail(w->error, TL_ERROR_OUT_OF_MEMORY,
-                       "checkpoint '%s': libhdf5 cannot hand over the file", w->path);
-    }
-    *data = memory;
-    *bytes = total;
-    return TL_OK;
+    return end > TL_USER_BLOCK_SIZE && end <= image->capacity ? (size_t)end : 0;
 }
 
-static tl_status write_all(const writer *w, tl_context *context, unsigned char **data,
-                           size_t *bytes) {
+static tl_status write_all(const writer *w) {
     TL_TRY(write_our_own(w));
     TL_TRY(write_arrays(w));
-    TL_TRY(write_values(w));
-    return copy_image(w, context, data, bytes);
+    return write_values(w);
 }
 
-tl_status tl_hdf5_write(tl_context *context, const tl_state *state, unsigned char **data,
-                        size_t *bytes, const char *path, tl_error *error) {
+static tl_status fail_image(const writer *w, const tl_hdf5_image *image) {
+    char held[TL_BYTES_TEXT_SIZE];
+    return tl_fail(w->error, TL_ERROR_OUT_OF_MEMORY,
+                   "checkpoint '%s': libhdf5 cannot build the file in memory (%s so far)", w->path,
+                   tl_bytes_text((double)image->capacity, held));
+}
+
+tl_status tl_hdf5_write(tl_context *context, const tl_state *state, tl_hdf5_image *image,
+                        const char *path, tl_error *error) {
     const tl_hdf5_quiet quiet = tl_hdf5_lock();
+    *image = (tl_hdf5_image){.context = context};
     writer w = {.state = state, .path = path, .error = error};
     w.make_groups = H5Pcreate(H5P_LINK_CREATE);
-    w.file = create_image_file();
+    w.file = create_image_file(image);
     tl_status status;
     if (w.file >= 0 && H5Pset_create_intermediate_group(w.make_groups, 1) >= 0) {
-        status = write_all(&w, context, data, bytes);
+        status = write_all(&w);
     } else {
-        status = tl_fail(error, TL_ERROR_OUT_OF_MEMORY,
-                         "checkpoint '%s': libhdf5 cannot build a file in memory", path);
+        status = fail_image(&w, image);
     }
-    if (w.file >= 0) {
-        (void)H5Fclose(w.file);
-    }
+    const bool closed = w.file >= 0 && H5Fclose(w.file) >= 0;
     (void)H5Pclose(w.make_groups);
+    if (status == TL_OK) {
+        image->bytes = closed ? closed_length(image) : 0;
+        status = image->bytes > 0 ? TL_OK : fail_image(&w, image);
+    }
     tl_hdf5_unlock(quiet);
     return status;
+}
+
+void tl_hdf5_image_clear(tl_hdf5_image *image) {
+    tl_memory_release(image->context, image->data, image->capacity);
 }

@@ -232,6 +232,19 @@ TL_INLINE void attention_key_logits(const attention_sizes *s, const attention_pr
                                  .bias = s->scaling ? w->key_bias : NULL});
 }
 
+/* keys [rows, K]: logits on entry, exp(logit - maximum) / sum on return; inverse is 1 / sum. */
+TL_INLINE void attention_normalize_keys(const attention_sizes *s, int64_t rows,
+                                        const tl_real *maximum, const tl_real *inverse,
+                                        tl_real *keys) {
+    for (int64_t column = 0; column < s->k; column += TL_LANES) {
+        const tl_v top = tl_v_load(maximum + column), scale = tl_v_load(inverse + column);
+        for (int64_t i = 0; i < rows; i++) {
+            tl_real *at = keys + i * s->k_row + column;
+            tl_v_store(at, tile_exp2(tl_v_load(at) - top) * scale);
+        }
+    }
+}
+
 /* values [tile, V] of `rows` rows of x. */
 TL_INLINE void attention_values(const attention_sizes *s, const attention_projections *w,
                                 int64_t rows, const tl_real *x, int64_t x_row, tl_real *values) {

@@ -95,7 +95,8 @@ static size_t lay_out(forward_work *work, void *scratch, int threads) {
     work->thread_bytes = count.used;
     const bool whole = s->cut.pieces == 1;
     work->unit_area = arena;
-    arena.used += work->unit_bytes * (size_t)(whole ? threads : s->cut.units);
+    arena.used +=
+        work->unit_bytes * (size_t)(whole || threads > s->cut.units ? threads : s->cut.units);
     work->sample_area = arena;
     arena.used += work->sample_bytes * (size_t)(whole ? threads : s->cut.units / s->cut.pieces);
     work->thread_area = arena;
@@ -448,9 +449,52 @@ static void forward(const tl_attention_shape *shape, const tl_attention_paramete
     }
 }
 
+/* ------------------------------------------------------------------ maps */
+
+/* The keys of one sample once their maximum and sum are known, written to maps [n, K]. */
+static void write_maps(const forward_work *work, int64_t sample, const tile_scratch *tile,
+                       const key_sums *sums, tl_real *maps) {
+    const attention_sizes *s = &work->size;
+    for (int64_t first = 0; first < s->n; first += TL_ATTENTION_TILE) {
+        const int64_t left = s->n - first;
+        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
+        int64_t x_row;
+        const tl_real *x = tile_whole_rows(rows, s->c, work->x + (sample * s->n + first) * s->c,
+                                           tile->x, s->c_row, &x_row);
+        attention_key_logits(s, &work->weights, rows, x, x_row, tile->projected);
+        if (!s->scaling) {
+            attention_normalize_keys(s, rows, sums->maximum, sums->sum, tile->projected);
+        }
+        for (int64_t i = 0; i < rows; i++) {
+            memcpy(maps + (first + i) * s->k, tile->projected + i * s->k_row,
+                   (size_t)s->k * sizeof(tl_real));
+        }
+    }
+}
+
+static void maps(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
+                 const tl_real *x, tl_real *out, void *scratch, int threads) {
+    forward_work work = {.size = attention_sizes_of(shape), .x = x};
+    const attention_sizes *s = &work.size;
+    lay_out(&work, scratch, threads);
+    attention_pack(s, parameters, &work.weights);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t sample = 0; sample < shape->batch; sample++) {
+        const int thread = attention_thread();
+        const tile_scratch tile = tile_of(&work, thread);
+        const key_sums sums = key_sums_of(&work, thread);
+        keys_pass(&work, (attention_run){sample, 0, s->n}, &tile, &sums);
+        for (int64_t a = 0; a < s->k_row; a++) {
+            sums.sum[a] = 1 / sums.sum[a];
+        }
+        write_maps(&work, sample, &tile, &sums, out + sample * s->n * s->k);
+    }
+}
+
 const tl_efficient_attention_kernels TL_PER_ISA(tl_efficient_attention_kernels) = {
     .forward_scratch_bytes = forward_scratch_bytes,
     .forward = forward,
+    .maps = maps,
     .backward_scratch_bytes = TL_PER_ISA(tl_efficient_attention_backward_scratch_bytes),
     .backward = TL_PER_ISA(tl_efficient_attention_backward),
 };

@@ -49,6 +49,10 @@ typedef struct tl_efficient_attention_kernels {
     void (*forward)(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
                     const tl_real *x, tl_real *y, tl_real *saved, void *scratch, int threads);
 
+    /* The normalised keys: maps [N, n, K]. Scratch as forward needs it. */
+    void (*maps)(const tl_attention_shape *shape, const tl_attention_parameters *parameters,
+                 const tl_real *x, tl_real *maps, void *scratch, int threads);
+
     size_t (*backward_scratch_bytes)(const tl_attention_shape *shape, int threads);
 
     /* From dy and what forward saved; x and parameters as they were then. */

@@ -325,19 +325,6 @@ static void finish_context(const backward_work *work, const tl_real *query_sums,
 
 /* ------------------------------------------------------------------ pass 2: keys */
 
-/* keys [rows, K]: logits on entry, normalised on return. */
-static void normalize_keys(const attention_sizes *s, int64_t rows, const backward_sample *sample,
-                           tl_real *keys) {
-    for (int64_t column = 0; column < s->k; column += TL_LANES) {
-        const tl_v maximum = tl_v_load(sample->maximum + column);
-        const tl_v inverse = tl_v_load(sample->inverse + column);
-        for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = keys + i * s->k_row + column;
-            tl_v_store(at, tile_exp2(tl_v_load(at) - maximum) * inverse);
-        }
-    }
-}
-
 /* dkeys [rows, K]: gradients of the normalised keys on entry, of the logits on return. */
 static void keys_gradient(const attention_sizes *s, int64_t rows, const backward_sample *sample,
                           const tl_real *keys, tl_real *dkeys) {
@@ -409,7 +396,8 @@ static void keys_pass(const backward_work *work, attention_run run, const backwa
         const tile_view view = view_of(work, tile, run, first, false);
         attention_key_logits(s, &work->weights, view.rows, view.x, view.x_row, tile->projected);
         if (!s->scaling) {
-            normalize_keys(s, view.rows, sample, tile->projected);
+            attention_normalize_keys(s, view.rows, sample->maximum, sample->inverse,
+                                     tile->projected);
         }
         if (s->fold_values) {
             multiply_rows(view.rows, s->k, s->c, view.x, view.x_row, sample->dfolded_t, s->k_row,

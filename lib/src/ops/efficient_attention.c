@@ -202,3 +202,39 @@ tl_tensor *tl_efficient_attention(tl_tape *tape, tl_tensor *x,
     }
     return tl_op_finish(&op, efficient_attention_backward);
 }
+
+/* ------------------------------------------------------------------ maps */
+
+tl_tensor *tl_efficient_attention_maps(tl_tape *tape, tl_tensor *x,
+                                       const tl_efficient_attention_weights *weights,
+                                       const tl_efficient_attention_config *config) {
+    const bool recording = tape != NULL && tl_tape_is_recording(tape);
+    if (recording) {
+        tl_tape_set_recording(tape, false); /* nothing flows back */
+    }
+    tl_op op;
+    tl_attention_shape shape;
+    tl_tensor *maps = NULL;
+    if (begin(&op, tape, "efficient_attention_maps", x, weights, config, &shape)) {
+        const tl_efficient_attention_kernels *kernels = TL_OP_KERNELS(&op)->efficient_attention;
+        const int threads = TL_OP_THREADS(&op);
+        maps = output_like(&op, x, shape.key_channels);
+        void *scratch = maps == NULL
+                            ? NULL
+                            : tl_op_scratch(&op, kernels->forward_scratch_bytes(&shape, threads));
+        if (scratch != NULL) {
+            const tl_attention_parameters parameters = parameters_of(weights, shape.reprojection);
+            kernels->maps(&shape, &parameters, x->storage->data, maps->storage->data, scratch,
+                          threads);
+            const double flops = 2.0 * (double)maps->size * (double)shape.channels;
+            tl_op_set_flops(&op, flops, 0);
+            maps = tl_op_finish(&op, efficient_attention_backward);
+        } else {
+            maps = NULL;
+        }
+    }
+    if (recording) {
+        tl_tape_set_recording(tape, true);
+    }
+    return maps;
+}
