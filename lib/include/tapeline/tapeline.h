@@ -10,6 +10,7 @@
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
 #include <tapeline/efficient_attention.h>
+#include <tapeline/embedding.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
@@ -21,7 +22,10 @@
 #include <tapeline/parameters.h>
 #include <tapeline/pooling.h>
 #include <tapeline/random.h>
+#include <tapeline/reduce.h>
 #include <tapeline/schedule.h>
+#include <tapeline/shape.h>
+#include <tapeline/softmax.h>
 #include <tapeline/state.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
