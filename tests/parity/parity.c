@@ -21,6 +21,7 @@ static const parity_adapter *const families[] = {
     parity_matmul,
     parity_norm,
     parity_optimizer,
+    parity_shape,
 };
 
 typedef struct counts {

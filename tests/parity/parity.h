@@ -26,7 +26,7 @@ typedef struct parity_adapter {
 
 /* One table a family, ending with a NULL name. */
 extern const parity_adapter parity_efficient_attention[], parity_elementwise[], parity_loss[];
-extern const parity_adapter parity_matmul[], parity_norm[], parity_optimizer[];
+extern const parity_adapter parity_matmul[], parity_norm[], parity_optimizer[], parity_shape[];
 
 const parity_case *parity_run_case(const parity_run *run);
 tl_context *parity_run_context(const parity_run *run);

@@ -6,6 +6,7 @@
 #ifndef TL_MODEL_H
 #define TL_MODEL_H
 
+#include <tapeline/attention_cost.h>
 #include <tapeline/parameters.h>
 #include <tapeline/state.h>
 #include <tapeline/tape.h>
@@ -15,13 +16,6 @@ extern "C" {
 #endif
 
 typedef struct tl_model tl_model;
-
-/* Which attention module a network contains. */
-typedef enum tl_attention_kind {
-    TL_ATTENTION_NONE = 0,
-    TL_ATTENTION_EFFICIENT = 1, /* Shen et al., arXiv 1812.01243 */
-    TL_ATTENTION_NON_LOCAL = 2, /* Wang et al., arXiv 1711.07971; no network has it yet */
-} tl_attention_kind;
 
 /* NULL is fine. */
 TL_API void tl_model_free(tl_model *model);

@@ -11,6 +11,7 @@
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
 #include <tapeline/efficient_attention.h>
+#include <tapeline/embedding.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
 #include <tapeline/loader.h>
@@ -24,8 +25,11 @@
 #include <tapeline/parameters.h>
 #include <tapeline/pooling.h>
 #include <tapeline/random.h>
+#include <tapeline/reduce.h>
 #include <tapeline/resnet_cifar.h>
 #include <tapeline/schedule.h>
+#include <tapeline/shape.h>
+#include <tapeline/softmax.h>
 #include <tapeline/state.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>

@@ -13,7 +13,7 @@ bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tenso
     for (int i = 0; i < count; i++) {
         const tl_tensor *input = inputs[i];
         if (input == NULL) {
-            if ((optional >> i & 1u) != 0) {
+            if (i < 32 && (optional >> i & 1u) != 0) {
                 continue;
             }
             (void)tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT, "%s: input %d is NULL", name, i);

@@ -10,8 +10,10 @@
     .broadcast = &tl_broadcast_kernels_##isa_, \
     .channel_norm = &tl_channel_norm_kernels_##isa_, \
     .conv = &tl_conv_kernels_##isa_, \
+    .copy = &tl_copy_kernels_##isa_, \
     .dropout = &tl_dropout_kernels_##isa_, \
     .efficient_attention = &tl_efficient_attention_kernels_##isa_, \
+    .embedding = &tl_embedding_kernels_##isa_, \
     .gemm = &tl_gemm_kernels_##isa_, \
     .layer_norm = &tl_layer_norm_kernels_##isa_, \
     .loss = &tl_loss_kernels_##isa_, \

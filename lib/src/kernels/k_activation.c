@@ -139,8 +139,8 @@ static void forward_any(const tl_activation *f, int64_t n, const tl_real *x, tl_
 #undef FORWARD
 }
 
-static void backward_any(const tl_activation *f, int64_t n, const tl_real *saved,
-                         const tl_real *dy, bool accumulate, tl_real *dx) {
+static void backward_any(const tl_activation *f, int64_t n, const tl_real *saved, const tl_real *dy,
+                         bool accumulate, tl_real *dx) {
 #define BACKWARD(kind_)                                                                            \
     if (accumulate) {                                                                              \
         backward_piece(kind_, f, n, saved, dy, true, dx);                                          \

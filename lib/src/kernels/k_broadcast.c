@@ -1,6 +1,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pieces.h"
 #include "kernels/simd.h"
+#include "kernels/strided_walk.h"
 
 /* A task is a piece of one innermost row, or a group of short rows. */
 enum { PIECE = 1 << 13 };
@@ -86,30 +87,12 @@ static void run_rows(const job *j, int64_t first, int64_t last, int64_t start, i
     const int inner = s->rank - 1;
     const int64_t a_step = s->a_strides[inner];
     const int64_t b_step = s->b_strides[inner];
-    int64_t index[TL_BROADCAST_RANK] = {0};
-    int64_t a_offset = 0;
-    int64_t b_offset = 0;
-    int64_t rest = first;
-    for (int d = inner - 1; d >= 0; d--) {
-        index[d] = rest % s->extents[d];
-        rest /= s->extents[d];
-        a_offset += index[d] * s->a_strides[d];
-        b_offset += index[d] * s->b_strides[d];
-    }
+    tl_walk at = tl_walk_start(inner, s->extents, s->a_strides, s->b_strides, first);
     for (int64_t r = first; r < last; r++) {
         any_row(j->operation, a_step != 0, b_step != 0, j->accumulate, n,
-                j->a + a_offset + start * a_step, j->b + b_offset + start * b_step,
+                j->a + at.a + start * a_step, j->b + at.b + start * b_step,
                 j->y + r * s->extents[inner] + start);
-        for (int d = inner - 1; d >= 0; d--) {
-            a_offset += s->a_strides[d];
-            b_offset += s->b_strides[d];
-            if (++index[d] < s->extents[d]) {
-                break;
-            }
-            a_offset -= index[d] * s->a_strides[d];
-            b_offset -= index[d] * s->b_strides[d];
-            index[d] = 0;
-        }
+        tl_walk_next(&at);
     }
 }
 
@@ -124,8 +107,8 @@ static void apply(int threads, tl_arithmetic operation, const tl_broadcast *shap
     const int64_t row_pieces = tl_piece_count(length, PIECE);
     const int64_t group = length >= PIECE ? 1 : PIECE / length;
     const int64_t groups = tl_piece_count(rows, group);
-#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)                         \
-    if (rows * length > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads) schedule(static)                                     \
+    collapse(2) if (rows * length > TL_PARALLEL_MINIMUM)
     for (int64_t g = 0; g < groups; g++) {
         for (int64_t piece = 0; piece < row_pieces; piece++) {
             const int64_t first = g * group;

@@ -52,8 +52,8 @@ static double cross_entropy_forward(int threads, int64_t rows, int64_t classes, 
     double *partial = scratch;
     const int64_t task_rows = rows_per_task(classes);
     const int64_t tasks = tl_piece_count(rows, task_rows);
-#pragma omp parallel for num_threads(threads) schedule(static)                                     \
-    if (rows * classes * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (rows * classes * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t task = 0; task < tasks; task++) {
         const int64_t first = task * task_rows;
         const int64_t last = first + tl_piece_size(task, rows, task_rows);
@@ -94,8 +94,8 @@ static void cross_entropy_backward(int threads, int64_t rows, int64_t classes, c
                                    tl_real *dx) {
     const int64_t task_rows = rows_per_task(classes);
     const int64_t tasks = tl_piece_count(rows, task_rows);
-#pragma omp parallel for num_threads(threads) schedule(static)                                     \
-    if (rows * classes * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (rows * classes * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t task = 0; task < tasks; task++) {
         const int64_t first = task * task_rows;
         const int64_t last = first + tl_piece_size(task, rows, task_rows);
@@ -207,8 +207,8 @@ static double pointwise_forward(int threads, tl_pointwise_loss kind, double beta
                                 const tl_real *x, const tl_real *t, void *scratch) {
     double *partial = scratch;
     const int64_t pieces = tl_piece_count(n, PIECE);
-#pragma omp parallel for num_threads(threads) schedule(static)                                     \
-    if (n * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (n * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t piece = 0; piece < pieces; piece++) {
         const int64_t start = piece * PIECE;
         partial[piece] = any_loss_piece(kind, (tl_real)beta, tl_piece_size(piece, n, PIECE),
@@ -221,8 +221,8 @@ static void pointwise_backward(int threads, tl_pointwise_loss kind, double beta,
                                const tl_real *x, const tl_real *t, double scale, bool accumulate,
                                tl_real *dx) {
     const int64_t pieces = tl_piece_count(n, PIECE);
-#pragma omp parallel for num_threads(threads) schedule(static)                                     \
-    if (n * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(static) if (n * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t piece = 0; piece < pieces; piece++) {
         const int64_t start = piece * PIECE;
         any_slope_piece(kind, (tl_real)beta, tl_piece_size(piece, n, PIECE), x + start, t + start,

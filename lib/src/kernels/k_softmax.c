@@ -234,8 +234,8 @@ static void forward(int threads, bool logarithm, int64_t outer, int64_t n, int64
                     const tl_real *x, tl_real *y) {
     const job j = {.logarithm = logarithm, .n = n, .inner = inner, .x = x, .y = y};
     const int64_t chunks = tl_piece_count(inner, COLUMNS);
-#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)                         \
-    if (outer * n * inner * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads) schedule(static)                                     \
+    collapse(2) if (outer * n * inner * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t o = 0; o < outer; o++) {
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             forward_task(&j, o, chunk);
@@ -247,8 +247,8 @@ static void backward(int threads, bool logarithm, int64_t outer, int64_t n, int6
                      const tl_real *y, const tl_real *dy, bool accumulate, tl_real *dx) {
     const job j = {logarithm, n, inner, y, dy, accumulate, dx};
     const int64_t chunks = tl_piece_count(inner, COLUMNS);
-#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)                         \
-    if (outer * n * inner * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
+#pragma omp parallel for num_threads(threads) schedule(static)                                     \
+    collapse(2) if (outer * n * inner * WORK_PER_VALUE > TL_PARALLEL_MINIMUM)
     for (int64_t o = 0; o < outer; o++) {
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             backward_task(&j, o, chunk);

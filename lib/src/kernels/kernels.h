@@ -41,8 +41,10 @@
 #include "kernels/k_broadcast.h"
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_conv.h"
+#include "kernels/k_copy.h"
 #include "kernels/k_dropout.h"
 #include "kernels/k_efficient_attention.h"
+#include "kernels/k_embedding.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
 #include "kernels/k_loss.h"
@@ -61,8 +63,10 @@ typedef struct tl_kernels {
     const tl_broadcast_kernels *broadcast;
     const tl_channel_norm_kernels *channel_norm;
     const tl_conv_kernels *conv;
+    const tl_copy_kernels *copy;
     const tl_dropout_kernels *dropout;
     const tl_efficient_attention_kernels *efficient_attention;
+    const tl_embedding_kernels *embedding;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
     const tl_loss_kernels *loss;

@@ -71,11 +71,11 @@ tl_tensor *tl_leaky_relu(tl_tape *tape, tl_tensor *x, double negative_slope) {
         return NULL;
     }
     if (!isfinite(negative_slope)) {
-        return tl_op_fail(&op, TL_ERROR_INVALID_ARGUMENT,
-                          "negative_slope must be finite, found %g", negative_slope);
+        return tl_op_fail(&op, TL_ERROR_INVALID_ARGUMENT, "negative_slope must be finite, found %g",
+                          negative_slope);
     }
-    return activation_finish(&op, (tl_activation){.kind = TL_ACTIVATION_LEAKY_RELU,
-                                                  .first = (tl_real)negative_slope});
+    return activation_finish(
+        &op, (tl_activation){.kind = TL_ACTIVATION_LEAKY_RELU, .first = (tl_real)negative_slope});
 }
 
 tl_tensor *tl_gelu(tl_tape *tape, tl_tensor *x, tl_gelu_form form) {
@@ -106,8 +106,8 @@ tl_tensor *tl_elu(tl_tape *tape, tl_tensor *x, double alpha) {
         return tl_op_fail(&op, TL_ERROR_INVALID_ARGUMENT, "alpha must be 0 or more, found %g",
                           alpha);
     }
-    return activation_finish(
-        &op, (tl_activation){.kind = TL_ACTIVATION_ELU, .first = (tl_real)alpha});
+    return activation_finish(&op,
+                             (tl_activation){.kind = TL_ACTIVATION_ELU, .first = (tl_real)alpha});
 }
 
 tl_tensor *tl_softplus(tl_tape *tape, tl_tensor *x, double beta, double threshold) {

@@ -85,6 +85,40 @@ tl_reduction tl_unbroadcast_plan(int rank, const int64_t *shape, int from_rank,
     return tl_reduction_plan(rank, shape, is_reduced);
 }
 
+void tl_dense_strides(int rank, const int64_t *shape, int64_t strides[TL_MAX_RANK]) {
+    int64_t stride = 1;
+    for (int i = rank - 1; i >= 0; i--) {
+        strides[i] = stride;
+        stride *= shape[i];
+    }
+}
+
+tl_copy tl_copy_plan(int rank, const int64_t *extents, const int64_t *x_strides,
+                     const int64_t *y_strides) {
+    tl_copy plan = {.rank = 0};
+    for (int i = 0; i < rank; i++) {
+        if (extents[i] == 1) {
+            continue;
+        }
+        const int last = plan.rank - 1;
+        if (last >= 0 && plan.x_strides[last] == x_strides[i] * extents[i] &&
+            plan.y_strides[last] == y_strides[i] * extents[i]) {
+            plan.extents[last] *= extents[i];
+            plan.x_strides[last] = x_strides[i];
+            plan.y_strides[last] = y_strides[i];
+            continue;
+        }
+        plan.extents[plan.rank] = extents[i];
+        plan.x_strides[plan.rank] = x_strides[i];
+        plan.y_strides[plan.rank] = y_strides[i];
+        plan.rank++;
+    }
+    if (plan.rank == 0) {
+        plan.extents[plan.rank++] = 1;
+    }
+    return plan;
+}
+
 void tl_node_add_term(tl_node *node, int index, const tl_real *term, double scale) {
     bool accumulate;
     tl_real *dx = tl_node_grad(node, index, &accumulate);

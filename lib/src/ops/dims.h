@@ -19,6 +19,13 @@ tl_reduction tl_reduction_plan(int rank, const int64_t *shape, const bool *is_re
 tl_reduction tl_unbroadcast_plan(int rank, const int64_t *shape, int from_rank,
                                  const int64_t *from_shape);
 
+/* Strides of a dense array. */
+void tl_dense_strides(int rank, const int64_t *shape, int64_t strides[TL_MAX_RANK]);
+
+/* A copy between two arrays that are seen through strides. */
+tl_copy tl_copy_plan(int rank, const int64_t *extents, const int64_t *x_strides,
+                     const int64_t *y_strides);
+
 /* The gradient of inputs[index], which was repeated to the result's shape (or not): scale times
  * `term`, of the result's shape, summed over the repetitions. */
 void tl_node_add_term(tl_node *node, int index, const tl_real *term, double scale);

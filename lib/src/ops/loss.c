@@ -216,9 +216,8 @@ static tl_tensor *pointwise(tl_tape *tape, const char *name, tl_tensor *x, tl_te
         return NULL;
     }
     *state = (pointwise_state){kind, beta};
-    const double sum =
-        kernels->pointwise_forward(TL_OP_THREADS(&op), kind, beta, x->size, x->storage->data,
-                                   target->storage->data, scratch);
+    const double sum = kernels->pointwise_forward(TL_OP_THREADS(&op), kind, beta, x->size,
+                                                  x->storage->data, target->storage->data, scratch);
     loss->storage->data[0] = (tl_real)(sum / (double)x->size);
     tl_op_save_input(&op, 0);
     tl_op_save_input(&op, 1);
