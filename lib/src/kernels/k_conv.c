@@ -1,9 +1,35 @@
-/* k_conv.c - which kernel a convolution takes, and the gradient of its bias. */
-#include "kernels/kernels.h"
+/* k_conv.c - chooses the kernel for a shape and direction, counts FLOPs, sums bias gradients. */
+#include "kernels/k_conv_common.h"
 
-#include "kernels/k_conv_tiles.h"
+/* ------------------------------------------------------------------ which kernel */
 
-static bool is_one_by_one(const tl_conv_shape *s) {
+/* Fewer channels than this and the transforms outweigh the products that Winograd saves. */
+enum { WINOGRAD_MINIMUM_CHANNELS = 16 };
+
+static bool is_depthwise(const tl_conv_shape *s) {
+    return s->groups > 1 && s->groups == s->in_channels && s->groups == s->out_channels;
+}
+
+/* Images (any depth of them) with a 3x3 kernel that Winograd's blocks suit. */
+static bool suits_winograd(const tl_conv_shape *s) {
+    static const int64_t kernel[3] = {1, 3, 3};
+    double covered = 1; /* computed over wanted: odd extents compute a row or column too much */
+    for (int d = 0; d < 3; d++) {
+        if (s->kernel[d] != kernel[d] || s->stride[d] != 1 ||
+            (s->dilation[d] != 1 && s->kernel[d] > 1)) {
+            return false;
+        }
+    }
+    for (int d = 1; d < 3; d++) {
+        covered *= (double)(s->out[d] + s->out[d] % 2) / (double)s->out[d];
+    }
+    return s->padding[0] == 0 && s->groups == 1 && covered <= 1.5 &&
+           s->in_channels % TL_LANES == 0 && s->out_channels % TL_LANES == 0 &&
+           s->in_channels >= WINOGRAD_MINIMUM_CHANNELS &&
+           s->out_channels >= WINOGRAD_MINIMUM_CHANNELS;
+}
+
+static bool is_rows(const tl_conv_shape *s) {
     for (int d = 0; d < 3; d++) {
         if (s->kernel[d] != 1 || s->stride[d] != 1 || s->padding[d] != 0) {
             return false;
@@ -12,125 +38,168 @@ static bool is_one_by_one(const tl_conv_shape *s) {
     return s->groups == 1;
 }
 
-/* Two dimensions, 3x3, stride 1, dilation 1, whole vectors of channels; smaller maps than 3x3 would
- * waste more products on padding than the transform saves. */
-static bool suits_winograd(const tl_conv_shape *s) {
-    if (s->groups != 1 || s->kernel[0] != 1 || s->in[0] != 1 || s->stride[0] != 1 ||
-        s->padding[0] != 0 || s->in_channels % TL_LANES != 0 || s->out_channels % TL_LANES != 0) {
-        return false;
+static tl_conv_path conv_path(const tl_conv_shape *shape, tl_conv_direction direction) {
+    (void)direction; /* all three directions agree so far */
+    if (is_depthwise(shape)) {
+        return TL_CONV_PATH_DEPTHWISE;
     }
-    for (int d = 1; d < 3; d++) {
-        if (s->kernel[d] != 3 || s->stride[d] != 1 || s->dilation[d] != 1 || s->padding[d] > 2 ||
-            s->in[d] < 3 || s->out[d] < 3) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static tl_conv_path path(const tl_conv_shape *shape, tl_conv_direction direction) {
-    (void)direction;
     if (suits_winograd(shape)) {
         return TL_CONV_PATH_WINOGRAD;
     }
-    return is_one_by_one(shape) ? TL_CONV_PATH_ROWS : TL_CONV_PATH_DIRECT;
+    return is_rows(shape) ? TL_CONV_PATH_ROWS : TL_CONV_PATH_DIRECT;
 }
 
 static const tl_conv_map_kernels *map_kernels(const tl_conv_shape *shape,
                                               tl_conv_direction direction) {
-    return path(shape, direction) == TL_CONV_PATH_WINOGRAD ? &TL_PER_ISA(tl_conv_winograd)
-                                                           : &TL_PER_ISA(tl_conv_direct);
+    switch (conv_path(shape, direction)) {
+    case TL_CONV_PATH_WINOGRAD:
+        return &TL_PER_ISA(tl_conv_winograd);
+    case TL_CONV_PATH_DEPTHWISE:
+        return &TL_PER_ISA(tl_conv_depthwise);
+    case TL_CONV_PATH_ROWS:
+    case TL_CONV_PATH_DIRECT:
+        break;
+    }
+    return &TL_PER_ISA(tl_conv_direct);
 }
 
 static const tl_conv_weight_kernels *weight_kernels(const tl_conv_shape *shape) {
-    return path(shape, TL_CONV_BACKWARD_WEIGHT) == TL_CONV_PATH_WINOGRAD
-               ? &TL_PER_ISA(tl_conv_winograd_weight)
-               : &TL_PER_ISA(tl_conv_direct_weight);
+    switch (conv_path(shape, TL_CONV_BACKWARD_WEIGHT)) {
+    case TL_CONV_PATH_WINOGRAD:
+        return &TL_PER_ISA(tl_conv_winograd_weight);
+    case TL_CONV_PATH_DEPTHWISE:
+        return &TL_PER_ISA(tl_conv_depthwise_weight);
+    case TL_CONV_PATH_ROWS:
+    case TL_CONV_PATH_DIRECT:
+        break;
+    }
+    return &TL_PER_ISA(tl_conv_direct_weight);
 }
 
-static size_t scratch_bytes(const tl_conv_shape *shape, tl_conv_direction direction, int threads) {
+/* A 1x1 convolution is one long row of positions: no image has edges, so that blocks are full. */
+static tl_conv_shape normalised(const tl_conv_shape *shape) {
+    tl_conv_shape s = *shape;
+    if (is_rows(shape)) {
+        s.batch = 1;
+        s.in[2] *= shape->batch * s.in[0] * s.in[1];
+        s.in[0] = s.in[1] = 1;
+        for (int d = 0; d < 3; d++) {
+            s.out[d] = s.in[d];
+        }
+    }
+    return s;
+}
+
+/* ------------------------------------------------------------------ the three directions */
+
+static size_t conv_scratch_bytes(const tl_conv_shape *shape, tl_conv_direction direction,
+                                 int threads) {
+    const tl_conv_shape s = normalised(shape);
     return direction == TL_CONV_BACKWARD_WEIGHT
-               ? weight_kernels(shape)->scratch_bytes(shape, threads)
-               : map_kernels(shape, direction)->scratch_bytes(shape, direction, threads);
+               ? weight_kernels(&s)->scratch_bytes(&s, threads)
+               : map_kernels(&s, direction)->scratch_bytes(&s, direction, threads);
 }
 
-static double flops(const tl_conv_shape *shape, tl_conv_direction direction) {
-    if (path(shape, direction) != TL_CONV_PATH_WINOGRAD) {
-        return tl_conv_direct_flops(shape);
+static void conv_forward(const tl_conv_shape *shape, const tl_real *x, const tl_real *weight,
+                         const tl_real *bias, tl_real *y, bool accumulate, void *scratch,
+                         int threads) {
+    const tl_conv_shape s = normalised(shape);
+    map_kernels(&s, TL_CONV_FORWARD)->forward(&s, x, weight, bias, y, accumulate, scratch, threads);
+}
+
+static void conv_backward_input(const tl_conv_shape *shape, const tl_real *dy,
+                                const tl_real *weight, const tl_real *bias, tl_real *dx,
+                                bool accumulate, void *scratch, int threads) {
+    const tl_conv_shape s = normalised(shape);
+    map_kernels(&s, TL_CONV_BACKWARD_INPUT)
+        ->backward_input(&s, dy, weight, bias, dx, accumulate, scratch, threads);
+}
+
+static void conv_backward_weight(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
+                                 tl_real *dweight, bool accumulate, void *scratch, int threads) {
+    const tl_conv_shape s = normalised(shape);
+    weight_kernels(&s)->backward_weight(&s, x, dy, dweight, accumulate, scratch, threads);
+}
+
+/* Winograd: 16 products of channels a tile, 32 additions a tile for each channel transformed on the
+ * way in (12 for a gradient) and 24 on the way out. Otherwise what the definition says. */
+static double conv_flops(const tl_conv_shape *s, tl_conv_direction direction) {
+    if (conv_path(s, direction) != TL_CONV_PATH_WINOGRAD) {
+        return tl_conv_direct_flops(s);
     }
-    const bool input = direction == TL_CONV_BACKWARD_INPUT;
-    const double rows = (double)(((input ? shape->in[1] : shape->out[1]) + 1) / 2);
-    const double columns = (double)(((input ? shape->in[2] : shape->out[2]) + 1) / 2);
-    const double tiles = (double)shape->batch * rows * columns;
-    const double inputs = (double)shape->in_channels;
-    const double outputs = (double)shape->out_channels;
-    /* 16 products; additions of the transforms: 32 on a 4x4 patch, 24 from it to 2x2, 12 back */
-    if (direction == TL_CONV_BACKWARD_WEIGHT) {
-        return tiles * (32.0 * inputs * outputs + 32.0 * inputs + 12.0 * outputs);
-    }
-    return tiles * (32.0 * inputs * outputs + 32.0 * (input ? outputs : inputs) +
-                    24.0 * (input ? inputs : outputs));
-}
-
-static void forward(const tl_conv_shape *shape, const tl_real *x, const tl_real *weight,
-                    const tl_real *bias, tl_real *y, bool accumulate, void *scratch, int threads) {
-    map_kernels(shape, TL_CONV_FORWARD)
-        ->forward(shape, x, weight, bias, y, accumulate, scratch, threads);
-}
-
-static void backward_input(const tl_conv_shape *shape, const tl_real *dy, const tl_real *weight,
-                           const tl_real *bias, tl_real *dx, bool accumulate, void *scratch,
-                           int threads) {
-    map_kernels(shape, TL_CONV_BACKWARD_INPUT)
-        ->backward_input(shape, dy, weight, bias, dx, accumulate, scratch, threads);
-}
-
-static void backward_weight(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
-                            tl_real *dweight, bool accumulate, void *scratch, int threads) {
-    weight_kernels(shape)->backward_weight(shape, x, dy, dweight, accumulate, scratch, threads);
+    const bool back = direction == TL_CONV_BACKWARD_INPUT;
+    const int64_t *wanted = back ? s->in : s->out;
+    const double tiles =
+        (double)(s->batch * wanted[0] * ((wanted[1] + 1) / 2)) * (double)((wanted[2] + 1) / 2);
+    const double inputs = (double)(back ? s->out_channels : s->in_channels);
+    const double outputs = (double)(back ? s->in_channels : s->out_channels);
+    const double transforms =
+        32 * inputs + (direction == TL_CONV_BACKWARD_WEIGHT ? 12 : 24) * outputs;
+    return tiles * (32 * inputs * outputs + transforms);
 }
 
 /* ------------------------------------------------------------------ bias */
 
-/* Rows are cut into blocks; each block's sum is in double, the blocks are added in order. */
-enum { BIAS_BLOCK_ROWS = 1024 };
+enum { BIAS_ROWS = 128, BIAS_PIECES = 16 };
 
-static size_t bias_scratch_bytes(int64_t rows, int64_t channels) {
-    return (size_t)(tl_conv_ceiling(rows, BIAS_BLOCK_ROWS) * channels) * sizeof(double);
+static int64_t bias_pieces(int64_t rows) {
+    return tl_conv_minimum(BIAS_PIECES, tl_conv_ceiling(rows, BIAS_ROWS));
 }
 
-static void backward_bias(int64_t rows, int64_t channels, const tl_real *dy, tl_real *dbias,
-                          bool accumulate, void *scratch, int threads) {
+/* sum [channels] += the sum of `rows` rows, added up in tl_real. */
+static void add_rows(int64_t rows, int64_t channels, const tl_real *dy, double *sum) {
+    for (int64_t c = 0; c < channels; c += TL_LANES) {
+        const int64_t lanes = tl_conv_minimum(TL_LANES, channels - c);
+        tl_v acc = tl_v_zero();
+        if (lanes == TL_LANES) {
+            for (int64_t r = 0; r < rows; r++) {
+                acc += tl_v_load(dy + r * channels + c);
+            }
+        } else {
+            for (int64_t r = 0; r < rows; r++) {
+                acc += tl_v_load_partial(dy + r * channels + c, lanes);
+            }
+        }
+        for (int64_t i = 0; i < lanes; i++) {
+            sum[c + i] += (double)acc[i];
+        }
+    }
+}
+
+static size_t conv_bias_scratch_bytes(int64_t rows, int64_t channels) {
+    return (size_t)(bias_pieces(rows) * channels) * sizeof(double);
+}
+
+static void conv_backward_bias(int64_t rows, int64_t channels, const tl_real *dy, tl_real *dbias,
+                               bool accumulate, void *scratch, int threads) {
     double *sums = scratch;
-    const int64_t blocks = tl_conv_ceiling(rows, BIAS_BLOCK_ROWS);
+    const int64_t pieces = bias_pieces(rows);
     const int team = tl_conv_threads((double)(rows * channels), threads);
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t b = 0; b < blocks; b++) {
-        double *sum = sums + b * channels;
-        const int64_t end = tl_conv_minimum(rows, (b + 1) * BIAS_BLOCK_ROWS);
-        memset(sum, 0, (size_t)channels * sizeof(double));
-        for (int64_t r = b * BIAS_BLOCK_ROWS; r < end; r++) {
-            for (int64_t c = 0; c < channels; c++) {
-                sum[c] += (double)dy[r * channels + c];
-            }
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        double *sum = sums + piece * channels;
+        memset(sum, 0, (size_t)channels * sizeof *sum);
+        const int64_t end = rows * (piece + 1) / pieces;
+        for (int64_t r = rows * piece / pieces; r < end; r += BIAS_ROWS) {
+            add_rows(tl_conv_minimum(BIAS_ROWS, end - r), channels, dy + r * channels, sum);
         }
     }
     for (int64_t c = 0; c < channels; c++) {
-        double sum = 0;
-        for (int64_t b = 0; b < blocks; b++) {
-            sum += sums[b * channels + c];
+        double sum = accumulate ? (double)dbias[c] : 0;
+        for (int64_t piece = 0; piece < pieces; piece++) {
+            sum += sums[piece * channels + c];
         }
-        dbias[c] = accumulate ? dbias[c] + (tl_real)sum : (tl_real)sum;
+        dbias[c] = (tl_real)sum;
     }
 }
 
 const tl_conv_kernels TL_PER_ISA(tl_conv_kernels) = {
-    .path = path,
-    .scratch_bytes = scratch_bytes,
-    .flops = flops,
-    .forward = forward,
-    .backward_input = backward_input,
-    .backward_weight = backward_weight,
-    .bias_scratch_bytes = bias_scratch_bytes,
-    .backward_bias = backward_bias,
+    .path = conv_path,
+    .scratch_bytes = conv_scratch_bytes,
+    .flops = conv_flops,
+    .forward = conv_forward,
+    .backward_input = conv_backward_input,
+    .backward_weight = conv_backward_weight,
+    .bias_scratch_bytes = conv_bias_scratch_bytes,
+    .backward_bias = conv_backward_bias,
 };

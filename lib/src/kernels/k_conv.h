@@ -11,6 +11,7 @@
  *
  *   winograd   3x3, stride 1, dilation 1, one group, channels multiples of the vector
  *              (k_conv_winograd.c, k_conv_winograd_weight.c)
+ *   depthwise  one channel a group, vectorised over the channels (k_conv_depthwise.c)
  *   rows       1x1 with stride 1: a plain matrix product on the rows of x, nothing is copied
  *   direct     everything else: products of zero-padded tiles; backward_input with a stride runs
  *              one such correlation per phase of the stride
@@ -18,6 +19,8 @@
  */
 #ifndef TL_K_CONV_H
 #define TL_K_CONV_H
+
+
 
 /* Extents are in the order depth, height, width; groups divides both channel counts; out follows
  * from the rest. All are at least 1 (padding: at least 0). */
@@ -42,6 +45,7 @@ typedef enum tl_conv_direction {
 
 typedef enum tl_conv_path {
     TL_CONV_PATH_WINOGRAD,
+    TL_CONV_PATH_DEPTHWISE,
     TL_CONV_PATH_ROWS,
     TL_CONV_PATH_DIRECT,
 } tl_conv_path;
@@ -99,8 +103,10 @@ typedef struct tl_conv_weight_kernels {
 #define TL_CONV_DECLARE_PART(type, name)                                                           \
     extern const type name##_baseline, name##_avx2, name##_avx512
 TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_direct);
+TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_depthwise);
 TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_winograd);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_direct_weight);
+TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_depthwise_weight);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_winograd_weight);
 
 #endif

@@ -14,9 +14,7 @@
 #ifndef TL_K_CONV_BLOCKS_H
 #define TL_K_CONV_BLOCKS_H
 
-#include "kernels/simd.h"
-
-#include <stdbool.h>
+#include "kernels/k_conv_common.h"
 
 #define TL_CONV_BLOCK_1 12
 #if TL_VECTOR_REGISTERS == 32
@@ -30,39 +28,6 @@
 #else
 #define TL_CONV_UNROLL _Pragma("GCC unroll 16")
 #endif
-
-/* ------------------------------------------------------------------ chunks of channels */
-
-/* Channels are cut into chunks of two vectors; an odd vector at the end is a chunk of one. */
-TL_INLINE int64_t tl_conv_vectors(int64_t channels) {
-    return (channels + TL_LANES - 1) / TL_LANES;
-}
-
-TL_INLINE int64_t tl_conv_chunks(int64_t channels) {
-    return (tl_conv_vectors(channels) + 1) / 2;
-}
-
-/* Vectors (1 or 2) in chunk `chunk`. */
-TL_INLINE int tl_conv_chunk_vectors(int64_t channels, int64_t chunk) {
-    return tl_conv_vectors(channels) - 2 * chunk >= 2 ? 2 : 1;
-}
-
-/* Channels rounded up to whole vectors: how wide packed data are. */
-TL_INLINE int64_t tl_conv_padded(int64_t channels) {
-    return tl_conv_vectors(channels) * TL_LANES;
-}
-
-TL_INLINE int64_t tl_conv_minimum(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-TL_INLINE int64_t tl_conv_maximum(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-TL_INLINE int64_t tl_conv_ceiling(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 
 /* ------------------------------------------------------------------ gather */
 

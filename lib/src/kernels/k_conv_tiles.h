@@ -17,10 +17,7 @@
 #ifndef TL_K_CONV_TILES_H
 #define TL_K_CONV_TILES_H
 
-#include "kernels/kernels.h"
 #include "kernels/k_conv_blocks.h"
-
-#include <string.h>
 
 typedef struct tl_conv_axis {
     int64_t source; /* extents */
@@ -54,8 +51,8 @@ typedef struct tl_conv_correlation {
 } tl_conv_correlation;
 
 /* Positions a tile aims at: its source and destination stay in the first-level cache at the usual
- * channel counts; and at least TL_CONV_TILES_WANTED tiles, so that one image keeps threads busy. */
-enum { TL_CONV_TILE_POSITIONS = 96, TL_CONV_TILES_WANTED = 16 };
+ * channel counts. */
+enum { TL_CONV_TILE_POSITIONS = 96 };
 
 /* Extent of equal pieces of `count` that do not exceed `most`. */
 TL_INLINE int64_t tl_conv_balanced(int64_t count, int64_t most) {
@@ -63,7 +60,7 @@ TL_INLINE int64_t tl_conv_balanced(int64_t count, int64_t most) {
 }
 
 /* Chooses the tiles once the axes are known. */
-static inline void tl_conv_cut(tl_conv_correlation *c) {
+static void tl_conv_cut(tl_conv_correlation *c) {
     int64_t total = c->batch;
     for (int d = 0; d < 3; d++) {
         total *= c->axis[d].count;
@@ -194,9 +191,8 @@ typedef struct tl_conv_tile {
 } tl_conv_tile;
 
 /* Copies the box [low, low + extent) of images n0 ... into the slab, zeros outside the source. */
-static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source,
-                                     int64_t n0, int64_t images, const int64_t low[3],
-                                     tl_real *slab) {
+static void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real *source, int64_t n0,
+                              int64_t images, const int64_t low[3], tl_real *slab) {
     const tl_conv_axis *a = c->axis;
     const int64_t channels = c->source_channels;
     const int64_t width = a[2].slab * channels;
@@ -226,9 +222,9 @@ static inline void tl_conv_fill_slab(const tl_conv_correlation *c, const tl_real
 
 /* Prepares tile `item`: its slab if it needs one, and where each position's source (relative to
  * the tile's) and destination lie. */
-static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const tl_real *source,
-                                             int64_t item, tl_real *slab, int64_t *source_offsets,
-                                             int64_t *destination_offsets) {
+static tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const tl_real *source,
+                                      int64_t item, tl_real *slab, int64_t *source_offsets,
+                                      int64_t *destination_offsets) {
     const tl_conv_axis *a = c->axis;
     int64_t q0[3];
     int64_t low[3];
@@ -283,30 +279,6 @@ static inline tl_conv_tile tl_conv_load_tile(const tl_conv_correlation *c, const
         }
     }
     return tile;
-}
-
-/* ------------------------------------------------------------------ scratch */
-
-/* Takes `bytes` from the scratch at *next, aligned. With *next starting at NULL nothing but the
- * sizes is counted: the same code lays scratch out and tells its size. */
-static inline void *tl_conv_take(char **next, size_t *used, size_t bytes) {
-    void *taken = *next == NULL ? NULL : *next + *used;
-    *used += (bytes + TL_ALIGNMENT - 1) / TL_ALIGNMENT * TL_ALIGNMENT;
-    return taken;
-}
-
-/* Threads for that many FLOPs. */
-static inline int tl_conv_threads(double flops, int threads) {
-    return flops < TL_PARALLEL_MINIMUM ? 1 : threads;
-}
-
-static inline double tl_conv_direct_flops(const tl_conv_shape *s) {
-    double flops =
-        2.0 * (double)s->batch * (double)s->out_channels * (double)(s->in_channels / s->groups);
-    for (int d = 0; d < 3; d++) {
-        flops *= (double)s->out[d] * (double)s->kernel[d];
-    }
-    return flops;
 }
 
 #endif

@@ -1,161 +1,138 @@
-/* k_conv_winograd.h - the tiles and transforms of Winograd's F(2x2, 3x3).
+/* k_conv_winograd.h - Winograd's F(2x2, 3x3) on channels-last images: tiles and transforms.
  *
- * Lavin and Gray, "Fast algorithms for convolutional neural networks" (arXiv 1509.09308): a tile
- * of 2x2 outputs comes from a patch d of 4x4 inputs and the 3x3 kernel g as
+ * A 2x2 block of outputs is A^T [ (G g G^T) * (B^T d B) ] A, with * elementwise: 16 products where
+ * the definition needs 36 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+ * CVPR 2016; the matrices are Winograd's). Over many tiles and channels each of the 16 elements is
+ * a matrix product [tiles, inputs] x [inputs, outputs]. All transforms run over vectors of
+ * channels:
  *
- *     Y = At [ (G g Gt) * (Bt d B) ] A        (* element by element: 16 products instead of 36)
- *
- *     Bt = 1  0 -1  0     G = 1    0    0      At = 1  1  1  0
- *          0  1  1  0        1/2  1/2  1/2          0  1 -1 -1
- *          0 -1  1  0        1/2 -1/2  1/2
- *          0  1  0 -1         0    0    1
- *
- * and summed over input channels each of the 16 products is a matrix product tiles x channels. The
- * gradient of the kernel is Gt [ sum over tiles (Bt d B) * (A dY At) ] G.
- * Tiles are numbered through all images, row by row. Odd heights and widths are cut off at the end.
+ *         1  0 -1  0            1   0   0
+ *   B^T = 0  1  1  0      G =  1/2 1/2 1/2      A^T = 1 1  1  0
+ *         0 -1  1  0           1/2 -1/2 1/2           0 1 -1 -1
+ *         0  1  0 -1            0   0   1
  */
 #ifndef TL_K_CONV_WINOGRAD_H
 #define TL_K_CONV_WINOGRAD_H
 
-#include "kernels/k_conv_tiles.h"
+#include "kernels/k_conv_blocks.h"
 
-enum { TL_WINOGRAD_POINTS = 16 }; /* products of a tile */
+enum { TL_WINOGRAD_ELEMENTS = 16 };
 
-typedef struct tl_winograd_map {
-    int64_t batch;
-    int64_t height; /* of the input */
-    int64_t width;
-    int64_t out_height;
-    int64_t out_width;
-    int64_t tile_rows;
-    int64_t tile_columns;
-    int64_t pad_height;
-    int64_t pad_width;
-    int64_t tiles;
-    int64_t item_tiles; /* tiles worked on at once */
-    int64_t items;
-} tl_winograd_map;
+/* Images cut into 2x2 blocks of the destination, numbered image by image and row by row. Block
+ * (h, w) reads the source from (2 h - padding, 2 w - padding); the padding may be negative. */
+typedef struct tl_winograd_grid {
+    int64_t images;
+    int64_t source[2]; /* height, width */
+    int64_t destination[2];
+    int64_t padding[2];
+    int64_t blocks[2];
+    int64_t tiles; /* in all */
+} tl_winograd_grid;
 
-/* 48 tiles are whole blocks of 6, 8 and 12 rows; fewer where few tiles must keep threads busy or
- * many channels would overflow the second-level cache. */
-static inline tl_winograd_map tl_winograd_make_map(const tl_conv_shape *s, int64_t in_height,
-                                                   int64_t in_width, int64_t out_height,
-                                                   int64_t out_width, int64_t pad_height,
-                                                   int64_t pad_width) {
-    tl_winograd_map m = {.batch = s->batch,
-                         .height = in_height,
-                         .width = in_width,
-                         .out_height = out_height,
-                         .out_width = out_width,
-                         .tile_rows = (out_height + 1) / 2,
-                         .tile_columns = (out_width + 1) / 2,
-                         .pad_height = pad_height,
-                         .pad_width = pad_width};
-    m.tiles = m.batch * m.tile_rows * m.tile_columns;
-    const int64_t most = s->in_channels + s->out_channels <= 96 ? 48 : 24;
-    m.item_tiles = tl_conv_minimum(most, tl_conv_maximum(8, m.tiles / TL_CONV_TILES_WANTED));
-    m.items = tl_conv_ceiling(m.tiles, m.item_tiles);
-    return m;
+static inline tl_winograd_grid tl_winograd_make_grid(const tl_conv_shape *s,
+                                                     tl_conv_direction direction) {
+    tl_winograd_grid g = {.images = s->batch * s->in[0]};
+    for (int d = 0; d < 2; d++) {
+        const bool back = direction == TL_CONV_BACKWARD_INPUT;
+        g.source[d] = back ? s->out[d + 1] : s->in[d + 1];
+        g.destination[d] = back ? s->in[d + 1] : s->out[d + 1];
+        g.padding[d] = back ? 2 - s->padding[d + 1] : s->padding[d + 1];
+        g.blocks[d] = (g.destination[d] + 1) / 2;
+    }
+    g.tiles = g.images * g.blocks[0] * g.blocks[1];
+    return g;
 }
 
+/* Where a tile lies; tl_winograd_next goes to the following one. */
 typedef struct tl_winograd_place {
     int64_t image;
-    int64_t row; /* of the tile's first output */
-    int64_t column;
+    int64_t block[2];
 } tl_winograd_place;
 
-TL_INLINE tl_winograd_place tl_winograd_locate(const tl_winograd_map *m, int64_t tile) {
-    tl_winograd_place p;
-    p.column = tile % m->tile_columns * 2;
-    tile /= m->tile_columns;
-    p.row = tile % m->tile_rows * 2;
-    p.image = tile / m->tile_rows;
-    return p;
+TL_INLINE tl_winograd_place tl_winograd_place_of(const tl_winograd_grid *g, int64_t tile) {
+    const int64_t row = tile / g->blocks[1];
+    return (tl_winograd_place){.image = row / g->blocks[0],
+                               .block = {row % g->blocks[0], tile % g->blocks[1]}};
 }
 
-/* Bt along one dimension. */
-TL_INLINE void tl_winograd_bt(const tl_v d[4], tl_v out[4]) {
-    out[0] = d[0] - d[2];
-    out[1] = d[1] + d[2];
-    out[2] = d[2] - d[1];
-    out[3] = d[1] - d[3];
+TL_INLINE void tl_winograd_next(const tl_winograd_grid *g, tl_winograd_place *place) {
+    if (++place->block[1] == g->blocks[1]) {
+        place->block[1] = 0;
+        if (++place->block[0] == g->blocks[0]) {
+            place->block[0] = 0;
+            place->image++;
+        }
+    }
 }
 
-/* One vector of channels of one patch: 16 values at out, out + stride, ... `patch` has the 16
- * source addresses, NULL where there is only padding. */
-TL_INLINE void tl_winograd_transform_input(const tl_real *const patch[16], int64_t channel,
-                                           tl_real *out, int64_t stride) {
-    tl_v half[4][4]; /* [column][row of Bt] */
+/* B^T d B of one vector of channels: d at p, v gets the 16 elements `step` apart. */
+TL_INLINE void tl_winograd_input_vector(const tl_real *p, int64_t row, int64_t column, tl_real *v,
+                                        int64_t step) {
+    tl_v t[4][4];
+    TL_CONV_UNROLL
     for (int j = 0; j < 4; j++) {
-        tl_v d[4];
-        for (int i = 0; i < 4; i++) {
-            const tl_real *at = patch[i * 4 + j];
-            d[i] = at != NULL ? tl_v_load(at + channel) : tl_v_zero();
-        }
-        tl_winograd_bt(d, half[j]);
+        const tl_v d0 = tl_v_load(p + j * column);
+        const tl_v d1 = tl_v_load(p + row + j * column);
+        const tl_v d2 = tl_v_load(p + 2 * row + j * column);
+        const tl_v d3 = tl_v_load(p + 3 * row + j * column);
+        t[0][j] = d0 - d2;
+        t[1][j] = d1 + d2;
+        t[2][j] = d2 - d1;
+        t[3][j] = d1 - d3;
     }
+    TL_CONV_UNROLL
     for (int i = 0; i < 4; i++) {
-        const tl_v d[4] = {half[0][i], half[1][i], half[2][i], half[3][i]};
-        tl_v v[4];
-        tl_winograd_bt(d, v);
-        for (int j = 0; j < 4; j++) {
-            tl_v_store(out + (i * 4 + j) * stride, v[j]);
-        }
+        tl_v_store(v + (4 * i) * step, t[i][0] - t[i][2]);
+        tl_v_store(v + (4 * i + 1) * step, t[i][1] + t[i][2]);
+        tl_v_store(v + (4 * i + 2) * step, t[i][2] - t[i][1]);
+        tl_v_store(v + (4 * i + 3) * step, t[i][1] - t[i][3]);
     }
 }
 
-/* The same where all 16 addresses are inside: row i begins at `corner` + i * row_stride. */
-TL_INLINE void tl_winograd_transform_inside(const tl_real *corner, int64_t row_stride,
-                                            int64_t channels, tl_real *out, int64_t stride) {
-    tl_v half[4][4];
-    for (int j = 0; j < 4; j++) {
-        tl_v d[4];
-        for (int i = 0; i < 4; i++) {
-            d[i] = tl_v_load(corner + i * row_stride + j * channels);
-        }
-        tl_winograd_bt(d, half[j]);
-    }
-    for (int i = 0; i < 4; i++) {
-        const tl_v d[4] = {half[0][i], half[1][i], half[2][i], half[3][i]};
-        tl_v v[4];
-        tl_winograd_bt(d, v);
-        for (int j = 0; j < 4; j++) {
-            tl_v_store(out + (i * 4 + j) * stride, v[j]);
-        }
-    }
-}
-
-/* Patches of tiles first ... first + count - 1 of source [N, height, width, channels] into
- * transformed [16][item_tiles][channels]. */
-static inline void tl_winograd_transform_patches(const tl_winograd_map *m, const tl_real *source,
-                                                 int64_t channels, int64_t first, int64_t count,
-                                                 tl_real *transformed) {
-    const int64_t stride = m->item_tiles * channels;
-    for (int64_t t = 0; t < count; t++) {
-        const tl_winograd_place place = tl_winograd_locate(m, first + t);
-        const int64_t row = place.row - m->pad_height;
-        const int64_t column = place.column - m->pad_width;
-        const tl_real *image = source + place.image * m->height * m->width * channels;
-        tl_real *out = transformed + t * channels;
-        if (row >= 0 && column >= 0 && row + 4 <= m->height && column + 4 <= m->width) {
-            const tl_real *corner = image + (row * m->width + column) * channels;
-            for (int64_t c = 0; c < channels; c += TL_LANES) {
-                tl_winograd_transform_inside(corner + c, m->width * channels, channels, out + c,
-                                             stride);
-            }
-            continue;
-        }
-        const tl_real *patch[16];
-        for (int i = 0; i < 4; i++) {
-            for (int j = 0; j < 4; j++) {
-                const bool inside =
-                    row + i >= 0 && row + i < m->height && column + j >= 0 && column + j < m->width;
-                patch[i * 4 + j] =
-                    inside ? image + ((row + i) * m->width + column + j) * channels : NULL;
+/* Copies the 4x4 source values of a tile at the image's edge, channels first ... first+count-1, to
+ * `patch` [4][4][count], zeros outside the image. */
+static void tl_winograd_fill_patch(const tl_winograd_grid *g, const tl_real *image, int64_t h,
+                                   int64_t w, int64_t channels, int64_t first, int64_t count,
+                                   tl_real *patch) {
+    for (int64_t i = 0; i < 4; i++) {
+        for (int64_t j = 0; j < 4; j++, patch += count) {
+            const bool inside =
+                h + i >= 0 && h + i < g->source[0] && w + j >= 0 && w + j < g->source[1];
+            if (inside) {
+                const tl_real *from = image + ((h + i) * g->source[1] + w + j) * channels + first;
+                for (int64_t c = 0; c < count; c += TL_LANES) {
+                    tl_v_store(patch + c, tl_v_load(from + c));
+                }
+            } else {
+                for (int64_t c = 0; c < count; c += TL_LANES) {
+                    tl_v_store(patch + c, tl_v_zero());
+                }
             }
         }
-        for (int64_t c = 0; c < channels; c += TL_LANES) {
-            tl_winograd_transform_input(patch, c, out + c, stride);
+    }
+}
+
+/* B^T d B of `count` tiles from `tile` on, channels first ... first+width-1 of `channels`:
+ * v [16][room][width], tile after tile. `patch` holds 16 * width values. */
+TL_INLINE void tl_winograd_input(const tl_winograd_grid *g, const tl_real *source, int64_t tile,
+                                 int64_t count, int64_t channels, int64_t first, int64_t width,
+                                 int64_t room, tl_real *patch, tl_real *v) {
+    tl_winograd_place place = tl_winograd_place_of(g, tile);
+    for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
+        const int64_t h = 2 * place.block[0] - g->padding[0];
+        const int64_t w = 2 * place.block[1] - g->padding[1];
+        const tl_real *image = source + place.image * g->source[0] * g->source[1] * channels;
+        const tl_real *from = image + (h * g->source[1] + w) * channels + first;
+        int64_t column = channels;
+        int64_t row = g->source[1] * channels;
+        if (h < 0 || w < 0 || h + 4 > g->source[0] || w + 4 > g->source[1]) {
+            tl_winograd_fill_patch(g, image, h, w, channels, first, width, patch);
+            from = patch;
+            column = width;
+            row = 4 * width;
+        }
+        for (int64_t c = 0; c < width; c += TL_LANES) {
+            tl_winograd_input_vector(from + c, row, column, v + t * width + c, room * width);
         }
     }
 }

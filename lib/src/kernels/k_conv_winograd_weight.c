@@ -1,210 +1,238 @@
-/* k_conv_winograd_weight.c - the gradient of a 3x3 kernel by Winograd's transforms.
+/* k_conv_winograd_weight.c - backward_weight by Winograd's F(2x2, 3x3).
  *
- *   dU[point, c, o] = sum over tiles of (Bt d B)[point, c] (A dY At)[point, o];  dg = Gt dU G
- *
- * Tiles are cut into a fixed number of pieces; 24 or 48 tiles at a time are summed in registers,
- * then into their piece's sums, then the pieces in order.
+ * The adjoint of y = A^T [(G g G^T) * (B^T d B)] A with respect to g is
+ *     dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G:
+ * for each of the 16 elements a matrix product [inputs, tiles] x [tiles, outputs]. Pieces of the
+ * tiles (k_conv_sum.h) and slices of the input channels are worked on apart; within them, `room`
+ * tiles at a time are transformed, multiplied in registers and added to the partial gradient
+ * [chunk of outputs][16][inputs][vectors of outputs]. The pieces' sum is transformed back at last.
  */
+#include "kernels/k_conv_sum.h"
 #include "kernels/k_conv_winograd.h"
 
 #include <omp.h>
 
-enum { MOST_PIECES = 16, FEWEST_PIECES = 4 };
-static const int64_t piece_memory = (int64_t)64 << 20; /* bytes that all sums may take */
+enum {
+    WINOGRAD_WEIGHT_ROOM = 48,    /* tiles transformed at a time */
+    WINOGRAD_SLICE_CHANNELS = 64, /* input channels worked on at a time, at most */
+};
 
 typedef struct weight_plan {
-    tl_winograd_map map;
+    tl_winograd_grid grid;
     int64_t inputs;
     int64_t outputs;
-    int64_t sum_values; /* of a piece: [16][chunk][inputs][vectors of outputs] */
+    int64_t room;
     int64_t pieces;
-    tl_real *sums;
-    tl_real *patches;
-    tl_real *gradients; /* [16][tile][outputs] */
-    int64_t *offsets;
-    int64_t patch_values;
-    int64_t gradient_values;
+    int64_t slices; /* of the input channels */
+    int64_t piece_values;
+    int64_t *offsets; /* per thread: of `room` tiles in V, then in the gradient's transform */
+    tl_real *partial;
+    tl_real *work; /* per thread: V, the gradient's transform, patch */
+    int64_t work_values;
     size_t bytes;
 } weight_plan;
 
-static weight_plan make_plan(const tl_conv_shape *s, int threads, char *base) {
-    weight_plan plan = {.map = tl_winograd_make_map(s, s->in[1], s->in[2], s->out[1], s->out[2],
-                                                    s->padding[1], s->padding[2]),
-                        .inputs = s->in_channels,
-                        .outputs = s->out_channels};
-    const int64_t tiles = plan.map.item_tiles;
-    plan.sum_values = TL_WINOGRAD_POINTS * plan.inputs * plan.outputs;
-    const int64_t affordable = piece_memory / (plan.sum_values * (int64_t)sizeof(tl_real));
-    plan.pieces = tl_conv_maximum(FEWEST_PIECES, tl_conv_minimum(MOST_PIECES, affordable));
-    plan.pieces = tl_conv_minimum(plan.pieces, plan.map.items);
-    plan.patch_values = TL_WINOGRAD_POINTS * tiles * plan.inputs;
-    plan.gradient_values = TL_WINOGRAD_POINTS * tiles * plan.outputs;
+/* First channel of a slice: slices are whole vectors. */
+static int64_t slice_start(const weight_plan *plan, int64_t slice) {
+    return tl_conv_vectors(plan->inputs) * slice / plan->slices * TL_LANES;
+}
+
+static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base) {
+    weight_plan plan = {.grid = tl_winograd_make_grid(shape, TL_CONV_BACKWARD_WEIGHT),
+                        .inputs = shape->in_channels,
+                        .outputs = shape->out_channels};
+    const int64_t tiles = plan.grid.tiles;
+    plan.room = tl_conv_minimum(WINOGRAD_WEIGHT_ROOM, tiles);
+    plan.piece_values = TL_WINOGRAD_ELEMENTS * plan.inputs * plan.outputs;
+    plan.pieces =
+        tl_conv_piece_count(tl_conv_ceiling(tiles, WINOGRAD_WEIGHT_ROOM), plan.piece_values);
+    plan.slices = tl_conv_minimum(
+        tl_conv_vectors(plan.inputs),
+        tl_conv_maximum(tl_conv_ceiling(plan.inputs, WINOGRAD_SLICE_CHANNELS),
+                        tl_conv_minimum(TL_CONV_PIECES / plan.pieces, plan.inputs / 32)));
+    plan.slices = tl_conv_maximum(plan.slices, 1);
+    const int64_t width = slice_start(&plan, 1) + TL_LANES; /* no slice is wider */
+    plan.work_values = TL_WINOGRAD_ELEMENTS * (plan.room * (width + plan.outputs) + width);
     size_t used = 0;
-    plan.sums =
-        tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.sum_values) * sizeof(tl_real));
-    plan.patches =
-        tl_conv_take(&base, &used, (size_t)(threads * plan.patch_values) * sizeof(tl_real));
-    plan.gradients =
-        tl_conv_take(&base, &used, (size_t)(threads * plan.gradient_values) * sizeof(tl_real));
-    plan.offsets = tl_conv_take(&base, &used, (size_t)tiles * 2 * sizeof(int64_t));
+    plan.offsets =
+        tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.room * 2 * sizeof(int64_t));
+    plan.partial =
+        tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.piece_values) * sizeof(tl_real));
+    plan.work =
+        tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.work_values * sizeof(tl_real));
     plan.bytes = used;
-    if (base != NULL) {
-        for (int64_t t = 0; t < tiles; t++) {
-            plan.offsets[t] = t * plan.inputs;
-            plan.offsets[tiles + t] = t * plan.outputs;
-        }
-    }
     return plan;
 }
 
-/* A along one dimension. */
-TL_INLINE void spread_line(tl_v a, tl_v b, tl_v out[4]) {
-    out[0] = a;
-    out[1] = a + b;
-    out[2] = a - b;
-    out[3] = tl_v_zero() - b;
-}
-
-/* A dY At of tiles first ... into gradients [16][item_tiles][outputs]. */
-static void transform_gradients(const weight_plan *plan, const tl_real *dy, int64_t first,
-                                int64_t count, tl_real *gradients) {
-    const tl_winograd_map *m = &plan->map;
+/* A dy A^T of `count` tiles from `tile` on: w [16][room][outputs]; zeros outside the image. */
+static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
+                           tl_real *w) {
+    const tl_winograd_grid *g = &plan->grid;
     const int64_t channels = plan->outputs;
-    const int64_t stride = m->item_tiles * channels;
-    for (int64_t t = 0; t < count; t++) {
-        const tl_winograd_place place = tl_winograd_locate(m, first + t);
+    const int64_t step = plan->room * channels;
+    tl_winograd_place place = tl_winograd_place_of(g, tile);
+    for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
+        const int64_t h = 2 * place.block[0];
+        const int64_t v = 2 * place.block[1];
+        const bool below = h + 1 < g->destination[0];
+        const bool right = v + 1 < g->destination[1];
         const tl_real *corner =
-            dy +
-            ((place.image * m->out_height + place.row) * m->out_width + place.column) * channels;
-        const bool lower = place.row + 2 <= m->out_height;
-        const bool right = place.column + 2 <= m->out_width;
-        const int64_t down = m->out_width * channels;
+            dy + ((place.image * g->destination[0] + h) * g->destination[1] + v) * channels;
+        const int64_t row = g->destination[1] * channels;
         for (int64_t c = 0; c < channels; c += TL_LANES) {
+            const tl_real *from = corner + c;
             const tl_v zero = tl_v_zero();
-            const tl_v y00 = tl_v_load(corner + c);
-            const tl_v y01 = right ? tl_v_load(corner + channels + c) : zero;
-            const tl_v y10 = lower ? tl_v_load(corner + down + c) : zero;
-            const tl_v y11 = lower && right ? tl_v_load(corner + down + channels + c) : zero;
-            tl_v left_half[4];
-            tl_v right_half[4];
-            spread_line(y00, y10, left_half);
-            spread_line(y01, y11, right_half);
+            const tl_v d00 = tl_v_load(from);
+            const tl_v d01 = right ? tl_v_load(from + channels) : zero;
+            const tl_v d10 = below ? tl_v_load(from + row) : zero;
+            const tl_v d11 = below && right ? tl_v_load(from + row + channels) : zero;
+            const tl_v left[4] = {d00, d00 + d10, d00 - d10, zero - d10};
+            const tl_v side[4] = {d01, d01 + d11, d01 - d11, zero - d11};
+            tl_real *to = w + t * channels + c;
+            TL_CONV_UNROLL
             for (int i = 0; i < 4; i++) {
-                tl_v line[4];
-                spread_line(left_half[i], right_half[i], line);
-                for (int j = 0; j < 4; j++) {
-                    tl_v_store(gradients + (i * 4 + j) * stride + t * channels + c, line[j]);
-                }
+                tl_v_store(to + (4 * i) * step, left[i]);
+                tl_v_store(to + (4 * i + 1) * step, left[i] + side[i]);
+                tl_v_store(to + (4 * i + 2) * step, left[i] - side[i]);
+                tl_v_store(to + (4 * i + 3) * step, zero - side[i]);
             }
         }
     }
 }
 
-static void multiply(const weight_plan *plan, const tl_real *patches, const tl_real *gradients,
-                     int64_t count, tl_real *sums) {
-    const int64_t tiles = plan->map.item_tiles;
-    for (int point = 0; point < TL_WINOGRAD_POINTS; point++) {
+/* Adds `count` tiles' products to a partial gradient, input channels first ... first+width-1. */
+static void add_products(const weight_plan *plan, int64_t count, const tl_real *v, const tl_real *w,
+                         int64_t first, int64_t width, const int64_t *v_offsets,
+                         const int64_t *w_offsets, tl_real *partial) {
+    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
         for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
-            const int64_t column = chunk * 2 * TL_LANES;
             const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
-            const int64_t blocks = tl_conv_blocks(plan->inputs, vectors);
-            tl_real *sum = sums + (point * plan->outputs + column) * plan->inputs;
-            int64_t first = 0;
-            for (int64_t b = 1; b <= blocks; b++) {
-                const int64_t end = plan->inputs * b / blocks;
-                const tl_conv_outer outer = {.x = patches + point * tiles * plan->inputs + first,
-                                             .x_offsets = plan->offsets,
-                                             .y =
-                                                 gradients + point * tiles * plan->outputs + column,
-                                             .y_offsets = plan->offsets + tiles,
-                                             .positions = count,
-                                             .sum = sum + first * vectors * TL_LANES};
-                if (vectors == 2) {
-                    switch (end - first) { TL_CONV_CASES_2(tl_conv_outer_block, &outer) }
-                } else {
-                    switch (end - first) { TL_CONV_CASES_1(tl_conv_outer_block, &outer) }
-                }
-                first = end;
-            }
+            const tl_conv_outer outer = {
+                .x = v + e * plan->room * width,
+                .x_offsets = v_offsets,
+                .y = w + e * plan->room * plan->outputs + chunk * 2 * TL_LANES,
+                .y_offsets = w_offsets,
+                .positions = count,
+                .sum = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk) +
+                       (e * plan->inputs + first) * vectors * TL_LANES};
+            tl_conv_outer_sweep(outer, width, vectors);
         }
     }
 }
 
-/* Gt along one dimension. */
-static void fold_line(const tl_real u[4], tl_real out[3]) {
-    out[0] = u[0] + (tl_real)0.5 * (u[1] + u[2]);
-    out[1] = (tl_real)0.5 * (u[1] - u[2]);
-    out[2] = (tl_real)0.5 * (u[1] + u[2]) + u[3];
-}
-
-/* dg of one output channel. */
-static void collect(const weight_plan *plan, int64_t o, tl_real *dweight, bool accumulate) {
-    const int64_t chunk = o / (2 * TL_LANES);
-    const int64_t column = chunk * 2 * TL_LANES;
-    const int64_t width = tl_conv_chunk_vectors(plan->outputs, chunk) * TL_LANES;
-    for (int64_t c = 0; c < plan->inputs; c++) {
-        tl_real half[3][4];
-        for (int j = 0; j < 4; j++) {
-            tl_real u[4];
-            for (int i = 0; i < 4; i++) {
-                const tl_real *from = plan->sums +
-                                      ((i * 4 + j) * plan->outputs + column) * plan->inputs +
-                                      c * width + o - column;
-                u[i] = 0;
-                for (int64_t piece = 0; piece < plan->pieces; piece++) {
-                    u[i] += from[piece * plan->sum_values];
-                }
-            }
-            tl_real folded[3];
-            fold_line(u, folded);
-            for (int i = 0; i < 3; i++) {
-                half[i][j] = folded[i];
-            }
-        }
-        for (int i = 0; i < 3; i++) {
-            tl_real line[3];
-            fold_line(half[i], line);
-            for (int j = 0; j < 3; j++) {
-                tl_real *to = dweight + (o * 9 + i * 3 + j) * plan->inputs + c;
-                *to = accumulate ? *to + line[j] : line[j];
-            }
+static void clear_slice(const weight_plan *plan, int64_t first, int64_t width, tl_real *partial) {
+    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
+        const int64_t across = tl_conv_chunk_vectors(plan->outputs, chunk) * TL_LANES;
+        tl_real *start = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
+        for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+            memset(start + (e * plan->inputs + first) * across, 0,
+                   (size_t)(width * across) * sizeof(tl_real));
         }
     }
 }
 
-static void winograd_backward_weight(const tl_conv_shape *shape, const tl_real *x,
-                                     const tl_real *dy, tl_real *dweight, bool accumulate,
-                                     void *scratch, int threads) {
-    const weight_plan plan = make_plan(shape, threads, scratch);
-    const int64_t items = plan.map.items;
-    const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-#pragma omp parallel num_threads(team) if (team > 1)
-    {
-        const int thread = omp_get_thread_num();
-        tl_real *patches = plan.patches + thread * plan.patch_values;
-        tl_real *gradients = plan.gradients + thread * plan.gradient_values;
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t piece = 0; piece < plan.pieces; piece++) {
-            tl_real *sums = plan.sums + piece * plan.sum_values;
-            memset(sums, 0, (size_t)plan.sum_values * sizeof(tl_real));
-            const int64_t end = items * (piece + 1) / plan.pieces;
-            for (int64_t item = items * piece / plan.pieces; item < end; item++) {
-                const int64_t first = item * plan.map.item_tiles;
-                const int64_t count = tl_conv_minimum(plan.map.item_tiles, plan.map.tiles - first);
-                tl_winograd_transform_patches(&plan.map, x, plan.inputs, first, count, patches);
-                transform_gradients(&plan, dy, first, count, gradients);
-                multiply(&plan, patches, gradients, count, sums);
+static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, const tl_real *x,
+                      const tl_real *dy, int thread) {
+    const int64_t first = slice_start(plan, slice);
+    const int64_t width = slice_start(plan, slice + 1) - first;
+    int64_t *v_offsets = plan->offsets + thread * plan->room * 2;
+    int64_t *w_offsets = v_offsets + plan->room;
+    for (int64_t t = 0; t < plan->room; t++) {
+        v_offsets[t] = t * width;
+        w_offsets[t] = t * plan->outputs;
+    }
+    tl_real *partial = plan->partial + piece * plan->piece_values;
+    tl_real *v = plan->work + thread * plan->work_values;
+    tl_real *w = v + TL_WINOGRAD_ELEMENTS * plan->room * width;
+    tl_real *patch = w + TL_WINOGRAD_ELEMENTS * plan->room * plan->outputs;
+    clear_slice(plan, first, width, partial);
+    const int64_t tiles = plan->grid.tiles;
+    const int64_t end = tiles * (piece + 1) / plan->pieces;
+    for (int64_t tile = tiles * piece / plan->pieces; tile < end; tile += plan->room) {
+        const int64_t count = tl_conv_minimum(plan->room, end - tile);
+        tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, plan->room,
+                          patch, v);
+        gradient_tiles(plan, dy, tile, count, w);
+        add_products(plan, count, v, w, first, width, v_offsets, w_offsets, partial);
+    }
+}
+
+/* G^T u G of one vector of channels: 9 taps. */
+TL_INLINE void back_transform(const tl_v u[16], tl_v g[9]) {
+    const tl_real half = (tl_real)0.5;
+    tl_v t[3][4];
+    TL_CONV_UNROLL
+    for (int j = 0; j < 4; j++) {
+        const tl_v even = (u[4 + j] + u[8 + j]) * half;
+        t[0][j] = u[j] + even;
+        t[1][j] = (u[4 + j] - u[8 + j]) * half;
+        t[2][j] = even + u[12 + j];
+    }
+    TL_CONV_UNROLL
+    for (int i = 0; i < 3; i++) {
+        const tl_v even = (t[i][1] + t[i][2]) * half;
+        g[3 * i] = t[i][0] + even;
+        g[3 * i + 1] = (t[i][1] - t[i][2]) * half;
+        g[3 * i + 2] = even + t[i][3];
+    }
+}
+
+/* One vector of inputs' worth of dweight: input channels first ..., output channels of `chunk`. */
+static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, tl_real *dweight,
+                         bool accumulate) {
+    enum { MOST = TL_VECTOR_BYTES / sizeof(tl_real) };
+    tl_real block[9][MOST][2 * MOST];
+    const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
+    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    const tl_real *start = plan->partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
+    for (int64_t c = 0; c < TL_LANES; c++) {
+        for (int64_t part = 0; part < vectors; part++) {
+            tl_v u[16];
+            tl_v g[9];
+            for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+                const tl_real *from =
+                    start + ((e * plan->inputs + first + c) * vectors + part) * TL_LANES;
+                u[e] = tl_v_load(from);
+                for (int64_t piece = 1; piece < plan->pieces; piece++) {
+                    u[e] += tl_v_load(from + piece * plan->piece_values);
+                }
+            }
+            back_transform(u, g);
+            for (int tap = 0; tap < 9; tap++) {
+                tl_v_store(&block[tap][c][part * TL_LANES], g[tap]);
             }
         }
-#pragma omp for schedule(static)
-        for (int64_t o = 0; o < shape->out_channels; o++) {
-            collect(&plan, o, dweight, accumulate);
+    }
+    for (int64_t o = 0; o < vectors * TL_LANES; o++) {
+        for (int64_t tap = 0; tap < 9; tap++) {
+            tl_real *to = dweight + ((chunk * 2 * TL_LANES + o) * 9 + tap) * plan->inputs + first;
+            for (int64_t c = 0; c < TL_LANES; c++) {
+                to[c] = accumulate ? to[c] + block[tap][c][o] : block[tap][c][o];
+            }
         }
     }
 }
 
 static size_t winograd_weight_scratch_bytes(const tl_conv_shape *shape, int threads) {
     return make_plan(shape, threads, NULL).bytes;
+}
+
+static void winograd_backward_weight(const tl_conv_shape *shape, const tl_real *x,
+                                     const tl_real *dy, tl_real *dweight, bool accumulate,
+                                     void *scratch, int threads) {
+    const weight_plan plan = make_plan(shape, threads, scratch);
+    const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
+#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
+    for (int64_t i = 0; i < plan.pieces * plan.slices; i++) {
+        add_piece(&plan, i / plan.slices, i % plan.slices, x, dy, omp_get_thread_num());
+    }
+    const int64_t blocks = plan.inputs / TL_LANES;
+#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
+    for (int64_t i = 0; i < tl_conv_chunks(plan.outputs) * blocks; i++) {
+        finish_block(&plan, i / blocks, i % blocks * TL_LANES, dweight, accumulate);
+    }
 }
 
 const tl_conv_weight_kernels TL_PER_ISA(tl_conv_winograd_weight) = {
