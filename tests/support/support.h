@@ -24,6 +24,8 @@ tl_array array_of(int rank, const int64_t *shape, tl_real *data);
 #define ARRAY(data, ...)                                                                           \
     array_of((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__},  \
              data)
+/* The address of such an array, as an argument: tl_input(tape, ARRAY_POINTER(data, 2, 3)). */
+#define ARRAY_POINTER(data, ...) ((tl_array[]){ARRAY(data, __VA_ARGS__)})
 
 /* max|got - want| <= atol + rtol * max|want|; NaN fails. The worst error goes into the message. */
 void assert_close(const char *what, int64_t count, const tl_real *got, const double *want,

@@ -9,8 +9,16 @@ static const tl_real two_sqrt_two_over_pi = (tl_real)1.59576912160573071176;
 static const tl_real gelu_cubic = (tl_real)0.044715;
 
 /* gelu_tanh(x) = x/2 (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). */
-TL_INLINE tl_v gelu_tanh_gate(tl_v x) {
-    return tl_v_sigmoid(two_sqrt_two_over_pi * (x + gelu_cubic * x * x * x));
+TL_INLINE tl_v gelu_tanh_argument(tl_v x) {
+    return two_sqrt_two_over_pi * (x + gelu_cubic * x * x * x);
+}
+
+/* The derivative of x sigmoid(u): s + x s (1 - s) u'. 1 - s is formed as exp(-u) s, because the
+ * difference would have no digits left where s is near 1 and x u' is large. */
+TL_INLINE tl_v gate_slope(tl_v x, tl_v u, tl_v du) {
+    const tl_v e = tl_v_exp(-u);
+    const tl_v s = 1 / (1 + e);
+    return s + x * s * (e * s) * du;
 }
 
 TL_INLINE tl_v value(tl_activation_kind kind, tl_real first, tl_real second, tl_v x) {
@@ -23,7 +31,7 @@ TL_INLINE tl_v value(tl_activation_kind kind, tl_real first, tl_real second, tl_
     case TL_ACTIVATION_GELU:
         return x * tl_v_normal_cdf(x);
     case TL_ACTIVATION_GELU_TANH:
-        return x * gelu_tanh_gate(x);
+        return x * tl_v_sigmoid(gelu_tanh_argument(x));
     case TL_ACTIVATION_SILU:
         return x * tl_v_sigmoid(x);
     case TL_ACTIVATION_SIGMOID:
@@ -49,14 +57,13 @@ TL_INLINE tl_v slope(tl_activation_kind kind, tl_real first, tl_real second, tl_
     case TL_ACTIVATION_GELU:
         return tl_v_normal_cdf(s) + s * one_over_sqrt_two_pi * tl_v_exp(s * s * (tl_real)-0.5);
     case TL_ACTIVATION_GELU_TANH: {
-        const tl_v gate = gelu_tanh_gate(s);
-        const tl_v du = two_sqrt_two_over_pi * (1 + 3 * gelu_cubic * s * s);
-        return gate + s * gate * (1 - gate) * du;
+        /* beyond +-30 the gate is 0 or 1 and the slope with it, but s^3 would get out of hand */
+        const tl_v x = tl_v_max(tl_v_set(-30), tl_v_min(tl_v_set(30), s));
+        return gate_slope(x, gelu_tanh_argument(x),
+                          two_sqrt_two_over_pi * (1 + 3 * gelu_cubic * x * x));
     }
-    case TL_ACTIVATION_SILU: {
-        const tl_v gate = tl_v_sigmoid(s);
-        return gate * (1 + s * (1 - gate));
-    }
+    case TL_ACTIVATION_SILU:
+        return gate_slope(s, s, one);
     case TL_ACTIVATION_SIGMOID:
         return s * (1 - s);
     case TL_ACTIVATION_TANH:
