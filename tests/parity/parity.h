@@ -25,6 +25,7 @@ typedef struct parity_adapter {
 } parity_adapter;
 
 /* One table a family, ending with a NULL name. */
+extern const parity_adapter parity_convolution[];
 extern const parity_adapter parity_efficient_attention[], parity_elementwise[], parity_loss[];
 extern const parity_adapter parity_matmul[], parity_norm[], parity_optimizer[];
 
