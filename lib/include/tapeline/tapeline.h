@@ -14,6 +14,7 @@
 #include <tapeline/embedding.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
+#include <tapeline/linear_attention.h>
 #include <tapeline/loader.h>
 #include <tapeline/local_resnet.h>
 #include <tapeline/loss.h>

@@ -17,6 +17,7 @@
     .gemm = &tl_gemm_kernels_##isa_, \
     .layer_norm = &tl_layer_norm_kernels_##isa_, \
     .loss = &tl_loss_kernels_##isa_, \
+    .linear_attention = &tl_linear_attention_kernels_##isa_, \
     .optimizer = &tl_optimizer_kernels_##isa_, \
     .pooling = &tl_pooling_kernels_##isa_, \
     .reduce = &tl_reduce_kernels_##isa_, \

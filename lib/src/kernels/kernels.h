@@ -48,6 +48,7 @@
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
 #include "kernels/k_loss.h"
+#include "kernels/k_linear_attention.h"
 #include "kernels/k_optimizer.h"
 #include "kernels/k_pooling.h"
 #include "kernels/k_reduce.h"
@@ -70,6 +71,7 @@ typedef struct tl_kernels {
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
     const tl_loss_kernels *loss;
+    const tl_linear_attention_kernels *linear_attention;
     const tl_optimizer_kernels *optimizer;
     const tl_pooling_kernels *pooling;
     const tl_reduce_kernels *reduce;
