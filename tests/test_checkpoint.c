@@ -15,16 +15,17 @@
 
 static tl_context *context;
 static tl_error error;
-static char path[FILE_PATH_SIZE];
+static char folder[TEST_PATH_BYTES];
+static char path[TEST_PATH_BYTES];
 
 static void set_up(void) {
     context = context_with(1, NULL);
-    folder_create();
-    (void)in_folder("model.h5", path);
+    make_folder(folder);
+    set_path(path, folder, "model.h5");
 }
 
 static void tear_down(void) {
-    folder_remove();
+    remove_folder(folder);
     ck_assert_uint_eq(tl_context_memory(context).current, 0);
     tl_context_free(context);
 }
@@ -49,7 +50,7 @@ START_TEST(round_trip) {
     assert_holds_sample(context, path, 3);
     save_sample(context, path, 4); /* over the old one */
     assert_holds_sample(context, path, 4);
-    ck_assert_int_eq(folder_count(), 1);
+    ck_assert_int_eq(folder_count(folder), 1);
     tl_state *loaded = tl_checkpoint_load(context, path, &error);
     ck_assert_str_eq(tl_state_find_string(loaded, "format"), "tapeline-checkpoint");
     ck_assert_str_eq(tl_state_find_string(loaded, "model/stages/0/weight/axes"), "out in");
@@ -98,7 +99,7 @@ START_TEST(other_programs_read_it) {
         return;
     }
     save_sample(context, path, 3);
-    char command[2 * FILE_PATH_SIZE];
+    char command[2 * TEST_PATH_BYTES];
     (void)snprintf(command, sizeof command, "h5dump -n '%s' 2>&1", path);
     ck_assert(output_has(command, " group      /model/stages/0\n"));
     ck_assert(output_has(command, " dataset    /model/stages/0/weight\n"));
@@ -108,13 +109,12 @@ START_TEST(other_programs_read_it) {
     ck_assert(output_has(command, "COMPRESSION DEFLATE"));
     ck_assert(output_has(command, "CHECKSUM FLETCHER32"));
     (void)snprintf(command, sizeof command, "tail -c +513 '%s' | sha256sum", path);
-    size_t bytes;
-    unsigned char *data = read_bytes(path, &bytes);
+    bytes file = read_file(path);
     char digits[9];
-    (void)snprintf(digits, sizeof digits, "%02x%02x%02x%02x", data[24], data[25], data[26],
-                   data[27]);
+    (void)snprintf(digits, sizeof digits, "%02x%02x%02x%02x", file.data[24], file.data[25],
+                   file.data[26], file.data[27]);
     ck_assert(output_has(command, digits));
-    free(data);
+    bytes_free(&file);
 }
 END_TEST
 
@@ -131,36 +131,34 @@ static void assert_load_fails(tl_status status, const char *part) {
 START_TEST(truncated_and_extended) {
     enum { CUTS = 50 };
     save_sample(context, path, 1);
-    size_t bytes;
-    unsigned char *data = read_bytes(path, &bytes);
+    bytes file = read_file(path);
     for (size_t i = 0; i < CUTS; i++) {
-        const size_t cut = bytes * i / CUTS;
-        write_bytes(path, data, cut);
+        const size_t cut = file.count * i / CUTS;
+        write_file(path, file.data, cut);
         assert_load_fails(TL_ERROR_FORMAT,
                           cut <= TL_USER_BLOCK_SIZE ? "of more than 512 bytes" : "truncated");
     }
-    write_bytes(path, data, bytes - 1);
+    write_file(path, file.data, file.count - 1);
     assert_load_fails(TL_ERROR_FORMAT, "truncated: expected");
-    write_bytes(path, data, bytes + 1); /* read_bytes leaves one to spare */
+    write_file(path, file.data, file.count + 1); /* there is one to spare */
     assert_load_fails(TL_ERROR_FORMAT, "damaged: expected");
-    write_bytes(path, data, bytes);
+    write_file(path, file.data, file.count);
     assert_holds_sample(context, path, 1);
-    free(data);
+    bytes_free(&file);
 }
 END_TEST
 
 /* Every bit of the block in front, and one bit of every 13th byte behind it. */
 START_TEST(flipped_bits) {
     save_sample(context, path, 1);
-    size_t bytes;
-    unsigned char *data = read_bytes(path, &bytes);
-    for (size_t i = 0; i < bytes; i += i < TL_USER_BLOCK_SIZE ? 1 : 13) {
+    bytes file = read_file(path);
+    for (size_t i = 0; i < file.count; i += i < TL_USER_BLOCK_SIZE ? 1 : 13) {
         for (int bit = 0; bit < 8; bit++) {
             if (i >= TL_USER_BLOCK_SIZE && bit != (int)(i / 13 % 8)) {
                 continue;
             }
-            data[i] ^= (unsigned char)(1 << bit);
-            write_bytes(path, data, bytes);
+            file.data[i] ^= (unsigned char)(1 << bit);
+            write_file(path, file.data, file.count);
             const char *part = i < 8                     ? "expected a Tapeline checkpoint"
                                : i < 12                  ? "version"
                                : i >= 16 && i < 24       ? "bytes, found"
@@ -168,20 +166,20 @@ START_TEST(flipped_bits) {
                                : i >= TL_USER_BLOCK_SIZE ? "checksum"
                                                          : "header";
             assert_load_fails(TL_ERROR_FORMAT, part);
-            data[i] ^= (unsigned char)(1 << bit);
+            file.data[i] ^= (unsigned char)(1 << bit);
         }
     }
-    free(data);
+    bytes_free(&file);
 }
 END_TEST
 
 START_TEST(no_checkpoint_at_all) {
     assert_load_fails(TL_ERROR_IO, "cannot open it: No such file");
-    write_bytes(path, "", 0);
+    write_file(path, "", 0);
     assert_load_fails(TL_ERROR_FORMAT, "found 0");
     char text[2000];
     memset(text, 'x', sizeof text);
-    write_bytes(path, text, sizeof text);
+    write_file(path, text, sizeof text);
     assert_load_fails(TL_ERROR_FORMAT, "begins with the bytes 78 78 78 78");
     const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     ck_assert_int_ge(H5Fclose(file), 0);
@@ -232,11 +230,10 @@ static void add_version(hid_t file, int version) {
 
 static void seal(hid_t file) {
     ck_assert_int_ge(H5Fclose(file), 0);
-    size_t bytes;
-    unsigned char *data = read_bytes(path, &bytes);
-    tl_user_block_fill(data, bytes);
-    write_bytes(path, data, bytes);
-    free(data);
+    bytes content = read_file(path);
+    tl_user_block_fill(content.data, content.count);
+    write_file(path, content.data, content.count);
+    bytes_free(&content);
 }
 
 static void add_dataset(hid_t file, const char *name, hid_t file_type, hid_t memory_type,
@@ -285,7 +282,7 @@ START_TEST(other_formats_and_versions) {
     unsigned char garbage[4096];
     memset(garbage, 0x5a, sizeof garbage);
     tl_user_block_fill(garbage, sizeof garbage);
-    write_bytes(path, garbage, sizeof garbage);
+    write_file(path, garbage, sizeof garbage);
     assert_load_fails(TL_ERROR_FORMAT, "these are no HDF5 data");
 }
 END_TEST
@@ -387,7 +384,7 @@ START_TEST(error_printing_is_left_as_it_was) {
     (void)H5Eset_auto2(H5E_DEFAULT, count_printing, &printed);
     unsigned char garbage[4096] = {0};
     tl_user_block_fill(garbage, sizeof garbage);
-    write_bytes(path, garbage, sizeof garbage);
+    write_file(path, garbage, sizeof garbage);
     assert_load_fails(TL_ERROR_FORMAT, "these are no HDF5 data");
     ck_assert_int_eq(printed, 0);
     (void)H5Gopen2(-1, "x", H5P_DEFAULT);
@@ -400,9 +397,9 @@ static void *save_and_load(void *user) {
     tl_context *own = context_with(1, NULL);
     const int variant = *(const int *)user;
     char name[32];
-    char own_path[FILE_PATH_SIZE];
+    char own_path[TEST_PATH_BYTES];
     (void)snprintf(name, sizeof name, "thread%d.h5", variant);
-    (void)in_folder(name, own_path);
+    set_path(own_path, folder, name);
     for (int i = 0; i < 10; i++) {
         save_sample(own, own_path, variant);
         assert_holds_sample(own, own_path, variant);

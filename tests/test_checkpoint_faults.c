@@ -45,16 +45,16 @@ static bool fails(call which) {
     return true;
 }
 
-static size_t limit(size_t bytes) {
-    return armed.short_transfers && bytes > 100 ? 100 : bytes;
+static size_t limit(size_t count) {
+    return armed.short_transfers && count > 100 ? 100 : count;
 }
 
-ssize_t read(int descriptor, void *buffer, size_t bytes) {
-    return fails(READ) ? -1 : (ssize_t)syscall(SYS_read, descriptor, buffer, limit(bytes));
+ssize_t read(int descriptor, void *buffer, size_t count) {
+    return fails(READ) ? -1 : (ssize_t)syscall(SYS_read, descriptor, buffer, limit(count));
 }
 
-ssize_t write(int descriptor, const void *buffer, size_t bytes) {
-    return fails(WRITE) ? -1 : (ssize_t)syscall(SYS_write, descriptor, buffer, limit(bytes));
+ssize_t write(int descriptor, const void *buffer, size_t count) {
+    return fails(WRITE) ? -1 : (ssize_t)syscall(SYS_write, descriptor, buffer, limit(count));
 }
 
 int fsync(int descriptor) {
@@ -85,27 +85,28 @@ typedef struct failing {
     bool happened;
 } failing;
 
-static void *allocate(void *user, size_t bytes, size_t alignment) {
+static void *allocate(void *user, size_t count, size_t alignment) {
     failing *f = user;
     void *memory = NULL;
     if (f->countdown > 0 && --f->countdown == 0) {
         f->happened = true;
         return NULL;
     }
-    return posix_memalign(&memory, alignment, bytes) == 0 ? memory : NULL;
+    return posix_memalign(&memory, alignment, count) == 0 ? memory : NULL;
 }
 
-static void release(void *user, void *memory, size_t bytes) {
+static void release(void *user, void *memory, size_t count) {
     (void)user;
-    (void)bytes;
+    (void)count;
     free(memory);
 }
 
 static tl_context *context;
 static failing memory;
 static tl_error error;
-static char path[FILE_PATH_SIZE];
-static char temporary[FILE_PATH_SIZE];
+static char folder[TEST_PATH_BYTES];
+static char path[TEST_PATH_BYTES];
+static char temporary[TEST_PATH_BYTES];
 
 static void set_up(void) {
     memory = (failing){0};
@@ -113,13 +114,13 @@ static void set_up(void) {
         .threads = 1, .allocator = {.allocate = allocate, .release = release, .user = &memory}};
     context = tl_context_create(&config);
     ck_assert_ptr_nonnull(context);
-    folder_create();
-    (void)in_folder("model.h5", path);
-    (void)in_folder("model.h5.tmp", temporary);
+    make_folder(folder);
+    set_path(path, folder, "model.h5");
+    set_path(temporary, folder, "model.h5.tmp");
 }
 
 static void tear_down(void) {
-    folder_remove();
+    remove_folder(folder);
     ck_assert_uint_eq(tl_context_memory(context).current, 0);
     tl_context_free(context);
 }
@@ -299,8 +300,8 @@ START_TEST(files_that_must_not_grow) {
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
     (void)signal(SIGXFSZ, SIG_IGN);
     save_sample(context, path, 1);
-    for (rlim_t bytes = 0; bytes < 4000; bytes += 999) {
-        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &(struct rlimit){.rlim_cur = bytes,
+    for (rlim_t count = 0; count < 4000; count += 999) {
+        ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &(struct rlimit){.rlim_cur = count,
                                                                   .rlim_max = before.rlim_max}),
                          0);
         const tl_status status = try_save(2);
@@ -315,16 +316,16 @@ END_TEST
 
 /* Where this process may mount a small file system. */
 START_TEST(full_disk) {
-    char disk[FILE_PATH_SIZE];
-    (void)in_folder("disk", disk);
+    char disk[TEST_PATH_BYTES];
+    set_path(disk, folder, "disk");
     ck_assert_int_eq(mkdir(disk, 0777), 0);
     if (mount("tmpfs", disk, "tmpfs", 0, "size=64k") != 0) {
         return;
     }
-    char filler[FILE_PATH_SIZE];
-    (void)in_folder("disk/model.h5", path);
-    (void)in_folder("disk/model.h5.tmp", temporary);
-    (void)in_folder("disk/filler", filler);
+    char filler[TEST_PATH_BYTES];
+    set_path(path, folder, "disk/model.h5");
+    set_path(temporary, folder, "disk/model.h5.tmp");
+    set_path(filler, folder, "disk/filler");
     save_sample(context, path, 1);
     unsigned char block[4096] = {0};
     const int descriptor = open(filler, O_WRONLY | O_CREAT, 0666);
@@ -350,7 +351,7 @@ END_TEST
 /* In a child that is not root, for root may write anywhere. */
 START_TEST(folder_without_permission) {
     save_sample(context, path, 1);
-    ck_assert_int_eq(chmod(folder_path, 0555), 0);
+    ck_assert_int_eq(chmod(folder, 0555), 0);
     const pid_t child = fork();
     if (child == 0) {
         if (geteuid() == 0 && setuid(65534) != 0) {
@@ -364,16 +365,16 @@ START_TEST(folder_without_permission) {
     int status = -1;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
-    ck_assert_int_eq(chmod(folder_path, 0755), 0);
+    ck_assert_int_eq(chmod(folder, 0755), 0);
     assert_holds_sample(context, path, 1);
 }
 END_TEST
 
 START_TEST(places_that_cannot_be) {
-    (void)in_folder("missing/model.h5", path);
+    set_path(path, folder, "missing/model.h5");
     ck_assert_int_eq(try_save(1), TL_ERROR_IO);
     assert_error(&error, TL_ERROR_IO, "cannot create its temporary file: No such file");
-    (void)in_folder("model.h5", path);
+    set_path(path, folder, "model.h5");
     ck_assert_int_eq(mkdir(path, 0777), 0);
     ck_assert_int_eq(try_save(1), TL_ERROR_IO);
     assert_error(&error, TL_ERROR_IO, "cannot rename its temporary file: Is a directory");
@@ -386,9 +387,9 @@ START_TEST(places_that_cannot_be) {
     ck_assert_int_eq(try_save(1), TL_ERROR_IO);
     ck_assert_int_eq(remove(temporary), 0);
     /* a name without a folder is in the current one */
-    char before[FILE_PATH_SIZE];
+    char before[TEST_PATH_BYTES];
     ck_assert_ptr_nonnull(getcwd(before, sizeof before));
-    ck_assert_int_eq(chdir(folder_path), 0);
+    ck_assert_int_eq(chdir(folder), 0);
     save_sample(context, "plain.h5", 5);
     assert_holds_sample(context, "plain.h5", 5);
     ck_assert_int_eq(chdir(before), 0);
@@ -398,7 +399,7 @@ END_TEST
 /* What a crash left behind is taken over; what another process is writing is not. */
 START_TEST(temporary_files_of_others) {
     char junk[100000] = {1};
-    write_bytes(temporary, junk, sizeof junk);
+    write_file(temporary, junk, sizeof junk);
     save_sample(context, path, 1);
     assert_holds_sample(context, path, 1);
     ck_assert(!file_exists(temporary));
@@ -431,12 +432,12 @@ START_TEST(killed_at_random_moments) {
         const int variant = sample_variant(context, path);
         ck_assert_int_ge(variant, last);
         assert_holds_sample(context, path, variant);
-        ck_assert_int_le(folder_count(), 2);
+        ck_assert_int_le(folder_count(folder), 2);
         last = variant;
     }
     ck_assert_int_gt(last, 0);
     save_sample(context, path, 7);
-    ck_assert_int_eq(folder_count(), 1);
+    ck_assert_int_eq(folder_count(folder), 1);
 }
 END_TEST
 

@@ -1,82 +1,7 @@
 #include "support/checkpoint_files.h"
 
-#include <dirent.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-char folder_path[FILE_PATH_SIZE];
-
-/* In memory where there is such a place: every save flushes to the disk, which may be slow. */
-void folder_create(void) {
-    const char *base = getenv("TMPDIR");
-    if (base == NULL) {
-        base = access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
-    }
-    (void)snprintf(folder_path, sizeof folder_path, "%s/tapeline-test-XXXXXX", base);
-    ck_assert_ptr_nonnull(mkdtemp(folder_path));
-}
-
-/* Calls `visit` for the path of every entry; returns their number. */
-static int visit_folder(int (*visit)(const char *path)) {
-    DIR *folder = opendir(folder_path);
-    ck_assert_ptr_nonnull(folder);
-    int count = 0;
-    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            char path[FILE_PATH_SIZE];
-            count++;
-            if (visit != NULL) {
-                (void)visit(in_folder(entry->d_name, path));
-            }
-        }
-    }
-    (void)closedir(folder);
-    return count;
-}
-
-void folder_remove(void) {
-    (void)visit_folder(remove);
-    ck_assert_int_eq(rmdir(folder_path), 0);
-}
-
-int folder_count(void) {
-    return visit_folder(NULL);
-}
-
-const char *in_folder(const char *name, char path[FILE_PATH_SIZE]) {
-    const int length = snprintf(path, FILE_PATH_SIZE, "%s/%s", folder_path, name);
-    ck_assert(length > 0 && length < FILE_PATH_SIZE);
-    return path;
-}
-
-bool file_exists(const char *path) {
-    struct stat status;
-    return stat(path, &status) == 0;
-}
-
-unsigned char *read_bytes(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
-    ck_assert_msg(file != NULL, "cannot open %s", path);
-    struct stat status;
-    ck_assert_int_eq(fstat(fileno(file), &status), 0);
-    *bytes = (size_t)status.st_size;
-    unsigned char *data = malloc(*bytes + 1);
-    ck_assert_ptr_nonnull(data);
-    ck_assert_uint_eq(fread(data, 1, *bytes, file), *bytes);
-    (void)fclose(file);
-    return data;
-}
-
-void write_bytes(const char *path, const void *data, size_t bytes) {
-    FILE *file = fopen(path, "wb");
-    ck_assert_msg(file != NULL, "cannot open %s", path);
-    ck_assert_uint_eq(fwrite(data, 1, bytes, file), bytes);
-    ck_assert_int_eq(fclose(file), 0);
-}
 
 static void put(tl_state *state, const char *path, tl_element_type type, int rank,
                 const int64_t *shape, const void *data) {
@@ -94,12 +19,12 @@ tl_state *sample_state(tl_context *context, int variant) {
     const double doubles[4] = {v + 1e-15, -0.0, 5e-324, 1.0 / 3};
     const int32_t integers[3] = {INT32_MIN, variant, INT32_MAX};
     const int64_t longs[2] = {INT64_MIN, INT64_MAX - variant};
-    const unsigned char bytes[5] = {0, 255, 7, 7, (unsigned char)variant};
+    const unsigned char octets[5] = {0, 255, 7, 7, (unsigned char)variant};
     put(state, "model/stages/0/weight", TL_FLOAT32, 2, (int64_t[]){2, 3}, floats);
     put(state, "model/stages/0/deep", TL_FLOAT64, 8, (int64_t[]){1, 2, 1, 1, 2, 1, 1, 1}, doubles);
     put(state, "model/integers", TL_INT32, 1, (int64_t[]){3}, integers);
     put(state, "training/longs", TL_INT64, 1, (int64_t[]){2}, longs);
-    put(state, "training/bytes", TL_UINT8, 2, (int64_t[]){5, 1}, bytes);
+    put(state, "training/bytes", TL_UINT8, 2, (int64_t[]){5, 1}, octets);
     put(state, "training/scalar", TL_FLOAT64, 0, NULL, doubles);
     put(state, "training/nothing", TL_FLOAT32, 2, (int64_t[]){0, 4}, NULL);
     (void)tl_state_put_string(state, "model/stages/0/weight/axes", "out in", NULL);
@@ -125,12 +50,12 @@ void save_sample(tl_context *context, const char *path, int variant) {
 static void assert_same_array(const char *path, const tl_state_array *a, const tl_state_array *b) {
     ck_assert_msg(b != NULL, "%s is missing", path);
     ck_assert_msg(a->type == b->type && a->rank == b->rank, "%s has another type or rank", path);
-    size_t bytes = tl_element_size(a->type);
+    size_t size = tl_element_size(a->type);
     for (int i = 0; i < a->rank; i++) {
         ck_assert_int_eq(a->shape[i], b->shape[i]);
-        bytes *= (size_t)a->shape[i];
+        size *= (size_t)a->shape[i];
     }
-    ck_assert_msg(bytes == 0 || memcmp(a->data, b->data, bytes) == 0, "%s has other bits", path);
+    ck_assert_msg(size == 0 || memcmp(a->data, b->data, size) == 0, "%s has other bits", path);
 }
 
 static void assert_same_entry(const tl_state_entry *want, const tl_state *state) {
