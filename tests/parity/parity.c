@@ -15,6 +15,7 @@
 #include "parity_run.h"
 
 static const parity_adapter *const families[] = {
+    parity_attention,
     parity_efficient_attention,
     parity_elementwise,
     parity_loss,

@@ -4,6 +4,7 @@
 
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
+#include <tapeline/attention.h>
 #include <tapeline/attention_cost.h>
 #include <tapeline/checkpoint.h>
 #include <tapeline/context.h>

@@ -4,26 +4,27 @@
 
 /* The families of one instruction set. A new family gets a line here and in kernels.h. */
 /* clang-format off */
-#define TL_KERNELS_OF(isa_) { \
-    .isa = #isa_, \
-    .activation = &tl_activation_kernels_##isa_, \
-    .broadcast = &tl_broadcast_kernels_##isa_, \
-    .channel_norm = &tl_channel_norm_kernels_##isa_, \
-    .conv = &tl_conv_kernels_##isa_, \
-    .copy = &tl_copy_kernels_##isa_, \
-    .dropout = &tl_dropout_kernels_##isa_, \
+#define TL_KERNELS_OF(isa_) {                                      \
+    .isa = #isa_,                                                  \
+    .activation = &tl_activation_kernels_##isa_,                   \
+    .attention_map = &tl_attention_map_kernels_##isa_,             \
+    .broadcast = &tl_broadcast_kernels_##isa_,                     \
+    .channel_norm = &tl_channel_norm_kernels_##isa_,               \
+    .conv = &tl_conv_kernels_##isa_,                               \
+    .copy = &tl_copy_kernels_##isa_,                               \
+    .dropout = &tl_dropout_kernels_##isa_,                         \
     .efficient_attention = &tl_efficient_attention_kernels_##isa_, \
-    .embedding = &tl_embedding_kernels_##isa_, \
-    .gemm = &tl_gemm_kernels_##isa_, \
-    .layer_norm = &tl_layer_norm_kernels_##isa_, \
-    .loss = &tl_loss_kernels_##isa_, \
-    .optimizer = &tl_optimizer_kernels_##isa_, \
-    .pooling = &tl_pooling_kernels_##isa_, \
-    .reduce = &tl_reduce_kernels_##isa_, \
-    .softmax = &tl_softmax_kernels_##isa_, \
-    .tiled_attention = &tl_tiled_attention_kernels_##isa_, \
-    .upsample = &tl_upsample_kernels_##isa_, \
-    .vector = &tl_vector_kernels_##isa_, \
+    .embedding = &tl_embedding_kernels_##isa_,                     \
+    .gemm = &tl_gemm_kernels_##isa_,                               \
+    .layer_norm = &tl_layer_norm_kernels_##isa_,                   \
+    .loss = &tl_loss_kernels_##isa_,                               \
+    .optimizer = &tl_optimizer_kernels_##isa_,                     \
+    .pooling = &tl_pooling_kernels_##isa_,                         \
+    .reduce = &tl_reduce_kernels_##isa_,                           \
+    .softmax = &tl_softmax_kernels_##isa_,                         \
+    .tiled_attention = &tl_tiled_attention_kernels_##isa_,         \
+    .upsample = &tl_upsample_kernels_##isa_,                       \
+    .vector = &tl_vector_kernels_##isa_,                           \
 }
 /* clang-format on */
 

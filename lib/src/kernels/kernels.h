@@ -38,6 +38,7 @@
 #define TL_PARALLEL_MINIMUM 60000
 
 #include "kernels/k_activation.h"
+#include "kernels/k_attention_map.h"
 #include "kernels/k_broadcast.h"
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_conv.h"
@@ -60,6 +61,7 @@ typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_activation_kernels *activation;
+    const tl_attention_map_kernels *attention_map;
     const tl_broadcast_kernels *broadcast;
     const tl_channel_norm_kernels *channel_norm;
     const tl_conv_kernels *conv;
