@@ -20,6 +20,7 @@ static const parity_adapter *const families[] = {
     parity_elementwise,
     parity_loss,
     parity_matmul,
+    parity_non_local,
     parity_norm,
     parity_optimizer,
     parity_shape,

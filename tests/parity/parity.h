@@ -26,8 +26,8 @@ typedef struct parity_adapter {
 
 /* One table a family, ending with a NULL name. */
 extern const parity_adapter parity_attention[], parity_efficient_attention[], parity_elementwise[];
-extern const parity_adapter parity_loss[], parity_matmul[], parity_norm[], parity_optimizer[];
-extern const parity_adapter parity_shape[];
+extern const parity_adapter parity_loss[], parity_matmul[], parity_non_local[], parity_norm[];
+extern const parity_adapter parity_optimizer[], parity_shape[];
 
 const parity_case *parity_run_case(const parity_run *run);
 tl_context *parity_run_context(const parity_run *run);

@@ -21,6 +21,7 @@
 #include <tapeline/matmul.h>
 #include <tapeline/model.h>
 #include <tapeline/norm_layers.h>
+#include <tapeline/non_local.h>
 #include <tapeline/normalization.h>
 #include <tapeline/optimizer.h>
 #include <tapeline/parameters.h>
