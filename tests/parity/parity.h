@@ -25,9 +25,9 @@ typedef struct parity_adapter {
 } parity_adapter;
 
 /* One table a family, ending with a NULL name. */
-extern const parity_adapter parity_convolution[], parity_efficient_attention[];
-extern const parity_adapter parity_elementwise[], parity_loss[], parity_matmul[], parity_model[];
-extern const parity_adapter parity_norm[], parity_optimizer[], parity_shape[];
+extern const parity_adapter parity_attention[], parity_convolution[], parity_efficient_attention[],
+    parity_elementwise[], parity_loss[], parity_matmul[], parity_model[], parity_non_local[],
+    parity_norm[], parity_optimizer[], parity_shape[];
 
 const parity_case *parity_run_case(const parity_run *run);
 tl_context *parity_run_context(const parity_run *run);

@@ -4,6 +4,7 @@
 
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
+#include <tapeline/attention.h>
 #include <tapeline/attention_cost.h>
 #include <tapeline/checkpoint.h>
 #include <tapeline/context.h>
@@ -20,6 +21,7 @@
 #include <tapeline/loss.h>
 #include <tapeline/matmul.h>
 #include <tapeline/model.h>
+#include <tapeline/non_local.h>
 #include <tapeline/norm_layers.h>
 #include <tapeline/normalization.h>
 #include <tapeline/optimizer.h>
