@@ -24,6 +24,8 @@ static int choice(parity_run *run, const char *argument, const char *const *name
 static void read_attention(parity_run *run, tl_resnet_cifar_config *config) {
     static const char *const kinds[] = {"none", "efficient", "non_local", NULL};
     static const char *const normalizations[] = {"softmax", "scaling", NULL};
+    static const char *const pairwise[] = {"embedded_gaussian", "gaussian", "dot_product",
+                                           "concatenation", NULL};
     config->attention = (tl_attention_kind)choice(run, "attention", kinds);
     if (config->attention == TL_ATTENTION_NONE) {
         return;
@@ -37,6 +39,8 @@ static void read_attention(parity_run *run, tl_resnet_cifar_config *config) {
     config->key_channels_divisor = (int)parity_int(run, "key_channels_divisor");
     if (config->attention == TL_ATTENTION_EFFICIENT) {
         config->normalization = (tl_normalization)choice(run, "normalization", normalizations);
+    } else {
+        config->pairwise = (tl_pairwise)choice(run, "pairwise", pairwise);
     }
 }
 
