@@ -39,6 +39,8 @@ typedef struct settings {
     int64_t key_divisor;
     int64_t heads;
     int normalization;
+    int pairwise;
+    int implementation;
     int64_t epochs;
     int64_t stop_after;
     int64_t batch_size;
@@ -80,7 +82,7 @@ static const settings default_settings = {
     .seed = 1,
 };
 
-enum { OPTION_COUNT = 35 };
+enum { OPTION_COUNT = 37 };
 
 /* Fills the table; every entry points into *s. */
 static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
@@ -185,6 +187,18 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .value = &s->normalization,
          .choices = "softmax|scaling",
          .help = "of efficient attention",
+         .keep = OPTION_MUST_AGREE},
+        {.name = "pairwise",
+         .type = OPTION_CHOICE,
+         .value = &s->pairwise,
+         .choices = "embedded-gaussian|gaussian|dot-product|concatenation",
+         .help = "form of the non-local block",
+         .keep = OPTION_MUST_AGREE},
+        {.name = "implementation",
+         .type = OPTION_CHOICE,
+         .value = &s->implementation,
+         .choices = "tiled|materialized",
+         .help = "of the non-local block",
          .keep = OPTION_MUST_AGREE},
         {.name = "epochs",
          .type = OPTION_INT,
@@ -410,6 +424,8 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
         config.heads = (int)s->heads;
         config.key_channels_divisor = (int)s->key_divisor;
         config.normalization = (tl_normalization)s->normalization;
+        config.pairwise = (tl_pairwise)s->pairwise;
+        config.implementation = (tl_attention_implementation)s->implementation;
         return tl_local_resnet_create(x->context, &config, (uint64_t)s->seed, error);
     }
     tl_resnet_cifar_config config = tl_resnet_cifar_config_default();
@@ -423,6 +439,8 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
     config.heads = (int)s->heads;
     config.key_channels_divisor = (int)s->key_divisor;
     config.normalization = (tl_normalization)s->normalization;
+    config.pairwise = (tl_pairwise)s->pairwise;
+    config.implementation = (tl_attention_implementation)s->implementation;
     return tl_resnet_cifar_create(x->context, &config, (uint64_t)s->seed, error);
 }
 

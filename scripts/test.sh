@@ -5,7 +5,8 @@
 # CMAKE_ARGUMENTS are passed on.
 set -eu
 cd "$(dirname "$0")/.."
-sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev zlib1g-dev check
+sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
+    zlib1g-dev check
 build=${BUILD_DIR:-build-test}
 # shellcheck disable=SC2086
 cmake -S . -B "$build" -DTAPELINE_WERROR=ON -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" \

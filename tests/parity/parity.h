@@ -25,8 +25,9 @@ typedef struct parity_adapter {
 } parity_adapter;
 
 /* One table a family, ending with a NULL name. */
-extern const parity_adapter parity_efficient_attention[], parity_elementwise[], parity_loss[];
-extern const parity_adapter parity_matmul[], parity_norm[], parity_optimizer[], parity_shape[];
+extern const parity_adapter parity_attention[], parity_convolution[], parity_efficient_attention[],
+    parity_elementwise[], parity_loss[], parity_matmul[], parity_model[], parity_non_local[],
+    parity_norm[], parity_optimizer[], parity_shape[];
 
 const parity_case *parity_run_case(const parity_run *run);
 tl_context *parity_run_context(const parity_run *run);
@@ -55,7 +56,7 @@ tl_tensor *parity_constant(parity_run *run, const char *group, const char *name,
                            parity_layout layout);
 /* A persistent tensor from "buffers"; compared with "buffers_after" where there is such. */
 tl_tensor *parity_buffer(parity_run *run, const char *name);
-/* Integers of "buffers" (labels, indices). */
+/* Integers of "buffers" (labels, indices); `count` may be NULL. */
 const int32_t *parity_integers(parity_run *run, const char *group, const char *name,
                                int64_t *count);
 /* A tensor of the case, NULL with a problem recorded if it is not there. */

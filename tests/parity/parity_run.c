@@ -286,7 +286,9 @@ const int32_t *parity_integers(parity_run *run, const char *group, const char *n
     for (int64_t i = 0; i < from->size; i++) {
         values[i] = (int32_t)from->values[i];
     }
-    *count = from->size;
+    if (count != NULL) {
+        *count = from->size;
+    }
     return values;
 }
 

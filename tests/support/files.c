@@ -11,11 +11,17 @@
 
 enum { TAR_BLOCK = 512, CIFAR_SIDE = 32 };
 
-void make_folder(char path[TEST_PATH_BYTES]) {
+/* In memory where there is such a place: saving flushes to the disk, which may be slow. */
+static const char *parent_folder(void) {
     const char *parent = getenv("TMPDIR");
-    const int length = snprintf(path, TEST_PATH_BYTES, "%s/tapeline-test-XXXXXX",
-                                parent != NULL && parent[0] != '\0' ? parent : "/tmp");
-    ck_assert(length > 0 && length < TEST_PATH_BYTES);
+    if (parent != NULL && parent[0] != '\0') {
+        return parent;
+    }
+    return access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+void make_folder(char path[TEST_PATH_BYTES]) {
+    set_path(path, parent_folder(), "tapeline-test-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(path));
 }
 
@@ -36,13 +42,33 @@ void remove_folder(const char *path) {
     rmdir(path);
 }
 
+void set_path(char path[TEST_PATH_BYTES], const char *folder, const char *name) {
+    const int length = snprintf(path, TEST_PATH_BYTES, "%s/%s", folder, name);
+    ck_assert(length > 0 && length < TEST_PATH_BYTES);
+}
+
 const char *in_folder(const char *folder, const char *name) {
     static char paths[8][TEST_PATH_BYTES];
     static int next;
     char *path = paths[next++ % 8];
-    const int length = snprintf(path, TEST_PATH_BYTES, "%s/%s", folder, name);
-    ck_assert(length > 0 && length < TEST_PATH_BYTES);
+    set_path(path, folder, name);
     return path;
+}
+
+bool file_exists(const char *path) {
+    struct stat status;
+    return stat(path, &status) == 0;
+}
+
+int folder_count(const char *path) {
+    DIR *folder = opendir(path);
+    ck_assert_ptr_nonnull(folder);
+    int count = 0;
+    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    }
+    closedir(folder);
+    return count;
 }
 
 void make_subfolder(const char *folder, const char *name) {
@@ -93,6 +119,19 @@ void write_file(const char *path, const void *data, size_t count) {
 
 void write_bytes(const char *path, const bytes *content) {
     write_file(path, content->data, content->count);
+}
+
+bytes read_file(const char *path) {
+    bytes content = {0};
+    uint8_t piece[4096];
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "cannot open %s", path);
+    for (size_t got = fread(piece, 1, sizeof piece, file); got > 0;
+         got = fread(piece, 1, sizeof piece, file)) {
+        bytes_append(&content, piece, got);
+    }
+    ck_assert_int_eq(fclose(file), 0);
+    return content;
 }
 
 void write_gzip(const char *path, const bytes *content) {

@@ -2,16 +2,23 @@
 #ifndef TEST_FILES_H
 #define TEST_FILES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { TEST_PATH_BYTES = 512 };
 
-/* A fresh folder below $TMPDIR or /tmp; remove_folder deletes it with all it holds. */
+/* A fresh folder below $TMPDIR, else in memory (/dev/shm) or below /tmp; remove_folder deletes it
+ * with all it holds. */
 void make_folder(char path[TEST_PATH_BYTES]);
 void remove_folder(const char *path);
 /* folder/name, in one of a few buffers that are used in turn. */
 const char *in_folder(const char *folder, const char *name);
+/* The same in a buffer of the caller's. */
+void set_path(char path[TEST_PATH_BYTES], const char *folder, const char *name);
+bool file_exists(const char *path);
+/* How many entries a folder has. */
+int folder_count(const char *path);
 void make_subfolder(const char *folder, const char *name);
 
 /* Bytes that grow. Start from {0}; free with bytes_free. */
@@ -28,6 +35,8 @@ bytes bytes_gzip(const bytes *plain);
 
 void write_file(const char *path, const void *data, size_t count);
 void write_bytes(const char *path, const bytes *content);
+/* The whole file. */
+bytes read_file(const char *path);
 /* Writes the bytes gzip-compressed. */
 void write_gzip(const char *path, const bytes *content);
 

@@ -16,6 +16,7 @@
 
 #include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
+#include <tapeline/non_local.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,6 +35,8 @@ typedef struct tl_local_resnet_config {
     int heads;
     int key_channels_divisor;
     tl_normalization normalization;
+    tl_pairwise pairwise; /* of the non-local block */
+    tl_attention_implementation implementation;
     double batch_norm_momentum;
     double batch_norm_epsilon;
 } tl_local_resnet_config;

@@ -20,6 +20,10 @@ TL_API tl_tensor *tl_matmul(tl_tape *tape, tl_tensor *a, tl_tensor *b);
  * x has rank 1 or more. Also a 1x1 convolution of channels-last data. */
 TL_API tl_tensor *tl_linear(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias);
 
+/* y = residual + linear(x) in one pass; residual has the shape of y [..., O]. */
+TL_API tl_tensor *tl_linear_add(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias,
+                                tl_tensor *residual);
+
 /* ---- the layer */
 
 /* How the weight is drawn. The bias starts at zero, except with TL_LINEAR_UNIFORM. */

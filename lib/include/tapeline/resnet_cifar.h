@@ -21,6 +21,7 @@
 
 #include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
+#include <tapeline/non_local.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +41,8 @@ typedef struct tl_resnet_cifar_config {
     int key_channels_divisor; /* key channels = the stage's channels / this; value channels = the
                                  stage's channels */
     tl_normalization normalization; /* of efficient attention */
+    tl_pairwise pairwise;           /* of the non-local block */
+    tl_attention_implementation implementation;
     double batch_norm_momentum;
     double batch_norm_epsilon;
 } tl_resnet_cifar_config;

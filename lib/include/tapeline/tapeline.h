@@ -4,6 +4,7 @@
 
 #include <tapeline/activation.h>
 #include <tapeline/arithmetic.h>
+#include <tapeline/attention.h>
 #include <tapeline/attention_cost.h>
 #include <tapeline/checkpoint.h>
 #include <tapeline/context.h>
@@ -14,11 +15,13 @@
 #include <tapeline/embedding.h>
 #include <tapeline/error.h>
 #include <tapeline/initialize.h>
+#include <tapeline/linear_attention.h>
 #include <tapeline/loader.h>
 #include <tapeline/local_resnet.h>
 #include <tapeline/loss.h>
 #include <tapeline/matmul.h>
 #include <tapeline/model.h>
+#include <tapeline/non_local.h>
 #include <tapeline/norm_layers.h>
 #include <tapeline/normalization.h>
 #include <tapeline/optimizer.h>

@@ -10,6 +10,7 @@ typedef struct tl_hdf5_image {
     unsigned char *data;
     size_t bytes;
     size_t capacity; /* of the memory */
+    bool refused;    /* the context gave no memory: `data` come from malloc, to be thrown away */
 } tl_hdf5_image;
 
 /* Fills `image` from a state. tl_hdf5_image_clear it, also after a failure. */

@@ -313,6 +313,7 @@ static hid_t open_image(image *i) {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     hid_t file = H5I_INVALID_HID;
     if (H5Pset_fapl_core(access, i->bytes, false) >= 0 &&
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
         H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
         H5Pset_file_image(access, i->data, i->bytes) >= 0) {
         file = H5Fopen("tapeline-checkpoint", H5F_ACC_RDONLY, access);

@@ -1,8 +1,7 @@
 /* Writing: arrays first, each with the groups on its way, then values as attributes of the array
  * or group that their path leads to. Format bounds 1.8: checksummed metadata, and readable by any
  * HDF5 library in use. */
-#include <inttypes.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,13 +21,19 @@ enum {
 
 typedef struct writer {
     const tl_state *state;
+    tl_hdf5_image *image;
     const char *path; /* of the checkpoint, for messages */
     tl_error *error;
     hid_t file;
     hid_t make_groups; /* link creation property: groups on the way are created */
 } writer;
 
+static tl_status fail_image(const writer *w);
+
 static tl_status fail_at(const writer *w, const char *what, const char *item) {
+    if (w->image->refused) {
+        return fail_image(w);
+    }
     return tl_fail(w->error, TL_ERROR_INVALID_ARGUMENT, "checkpoint '%s': cannot store %s '%s'",
                    w->path, what, item);
 }
@@ -124,7 +129,8 @@ static bool write_array(const writer *w, const char *path, const tl_state_array 
 static tl_status write_arrays(const writer *w) {
     for (int i = 0; i < tl_state_count(w->state); i++) {
         const tl_state_entry entry = tl_state_at(w->state, i);
-        if (entry.kind == TL_STATE_ARRAY && !write_array(w, entry.path, &entry.array)) {
+        if (entry.kind == TL_STATE_ARRAY &&
+            (!write_array(w, entry.path, &entry.array) || w->image->refused)) {
             return fail_at(w, "the array", entry.path);
         }
     }
@@ -239,20 +245,34 @@ static void *image_copy(void *to, const void *from, size_t size, H5FD_file_image
     return memcpy(to, from, size);
 }
 
+/* libhdf5 cannot close a file that it cannot write to, and would go on using our memory until the
+ * program ends. So when the context refuses, the file goes on in plain memory, just far enough to
+ * be closed: nothing more is put into it. */
 static void *image_grow(void *data, size_t size, H5FD_file_image_op_t op, void *user) {
     (void)data;
     (void)op;
     tl_hdf5_image *image = user;
-    if (size > image->capacity) {
-        const size_t capacity = size > 2 * image->capacity ? size : 2 * image->capacity;
-        unsigned char *grown =
-            tl_memory_reallocate(image->context, image->data, image->capacity, capacity);
+    if (size <= image->capacity) {
+        return image->data;
+    }
+    size_t capacity = size > 2 * image->capacity ? size : 2 * image->capacity;
+    unsigned char *grown = image->refused ? NULL
+                                          : tl_memory_reallocate(image->context, image->data,
+                                                                 image->capacity, capacity);
+    if (grown == NULL) {
+        capacity = size;
+        grown = malloc(capacity);
         if (grown == NULL) {
             return NULL;
         }
-        image->data = grown;
-        image->capacity = capacity;
+        if (image->capacity > 0) {
+            memcpy(grown, image->data, image->capacity);
+        }
+        tl_hdf5_image_clear(image);
+        image->refused = true;
     }
+    image->data = grown;
+    image->capacity = capacity;
     return image->data;
 }
 
@@ -289,6 +309,7 @@ static hid_t create_image_file(tl_hdf5_image *image) {
     const H5F_libver_t bound = H5F_LIBVER_LATEST;
 #endif
     if (H5Pset_fapl_core(access, MEMORY_INCREMENT, false) >= 0 &&
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
         H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
         H5Pset_libver_bounds(access, bound, bound) >= 0 &&
         H5Pset_userblock(creation, TL_USER_BLOCK_SIZE) >= 0 &&
@@ -322,36 +343,45 @@ static tl_status write_all(const writer *w) {
     return write_values(w);
 }
 
-static tl_status fail_image(const writer *w, const tl_hdf5_image *image) {
-    char held[TL_BYTES_TEXT_SIZE];
+static tl_status fail_image(const writer *w) {
+    const tl_hdf5_image *image = w->image;
+    if (image->refused) {
+        return tl_memory_fail(image->context, w->error, "checkpoint: the file's content",
+                              image->capacity);
+    }
     return tl_fail(w->error, TL_ERROR_OUT_OF_MEMORY,
-                   "checkpoint '%s': libhdf5 cannot build the file in memory (%s so far)", w->path,
-                   tl_bytes_text((double)image->capacity, held));
+                   "checkpoint '%s': libhdf5 cannot build the file in memory", w->path);
 }
 
 tl_status tl_hdf5_write(tl_context *context, const tl_state *state, tl_hdf5_image *image,
                         const char *path, tl_error *error) {
     const tl_hdf5_quiet quiet = tl_hdf5_lock();
     *image = (tl_hdf5_image){.context = context};
-    writer w = {.state = state, .path = path, .error = error};
+    writer w = {.state = state, .image = image, .path = path, .error = error};
     w.make_groups = H5Pcreate(H5P_LINK_CREATE);
     w.file = create_image_file(image);
     tl_status status;
     if (w.file >= 0 && H5Pset_create_intermediate_group(w.make_groups, 1) >= 0) {
         status = write_all(&w);
     } else {
-        status = fail_image(&w, image);
+        status = fail_image(&w);
     }
     const bool closed = w.file >= 0 && H5Fclose(w.file) >= 0;
     (void)H5Pclose(w.make_groups);
     if (status == TL_OK) {
-        image->bytes = closed ? closed_length(image) : 0;
-        status = image->bytes > 0 ? TL_OK : fail_image(&w, image);
+        image->bytes = closed && !image->refused ? closed_length(image) : 0;
+        status = image->bytes > 0 ? TL_OK : fail_image(&w);
     }
     tl_hdf5_unlock(quiet);
     return status;
 }
 
 void tl_hdf5_image_clear(tl_hdf5_image *image) {
-    tl_memory_release(image->context, image->data, image->capacity);
+    if (image->refused) {
+        free(image->data);
+    } else {
+        tl_memory_release(image->context, image->data, image->capacity);
+    }
+    image->data = NULL;
+    image->capacity = 0;
 }

@@ -7,6 +7,7 @@
 #define TL_KERNELS_OF(isa_) { \
     .isa = #isa_, \
     .activation = &tl_activation_kernels_##isa_, \
+    .attention_map = &tl_attention_map_kernels_##isa_, \
     .broadcast = &tl_broadcast_kernels_##isa_, \
     .channel_norm = &tl_channel_norm_kernels_##isa_, \
     .conv = &tl_conv_kernels_##isa_, \
@@ -16,6 +17,7 @@
     .embedding = &tl_embedding_kernels_##isa_, \
     .gemm = &tl_gemm_kernels_##isa_, \
     .layer_norm = &tl_layer_norm_kernels_##isa_, \
+    .linear_attention = &tl_linear_attention_kernels_##isa_, \
     .loss = &tl_loss_kernels_##isa_, \
     .optimizer = &tl_optimizer_kernels_##isa_, \
     .pooling = &tl_pooling_kernels_##isa_, \

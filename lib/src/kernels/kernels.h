@@ -38,6 +38,7 @@
 #define TL_PARALLEL_MINIMUM 60000
 
 #include "kernels/k_activation.h"
+#include "kernels/k_attention_map.h"
 #include "kernels/k_broadcast.h"
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_conv.h"
@@ -47,6 +48,7 @@
 #include "kernels/k_embedding.h"
 #include "kernels/k_gemm.h"
 #include "kernels/k_layer_norm.h"
+#include "kernels/k_linear_attention.h"
 #include "kernels/k_loss.h"
 #include "kernels/k_optimizer.h"
 #include "kernels/k_pooling.h"
@@ -60,6 +62,7 @@ typedef struct tl_kernels {
     const char *isa; /* "baseline", "avx2" or "avx512" */
     /* one pointer a family, in alphabetical order; dispatch.c fills them in */
     const tl_activation_kernels *activation;
+    const tl_attention_map_kernels *attention_map;
     const tl_broadcast_kernels *broadcast;
     const tl_channel_norm_kernels *channel_norm;
     const tl_conv_kernels *conv;
@@ -69,6 +72,7 @@ typedef struct tl_kernels {
     const tl_embedding_kernels *embedding;
     const tl_gemm_kernels *gemm;
     const tl_layer_norm_kernels *layer_norm;
+    const tl_linear_attention_kernels *linear_attention;
     const tl_loss_kernels *loss;
     const tl_optimizer_kernels *optimizer;
     const tl_pooling_kernels *pooling;

@@ -12,23 +12,32 @@ tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *p
                        config->key_channels_divisor, config->channels);
     }
     const int key_channels = config->channels / config->key_channels_divisor;
-    if (config->kind != TL_ATTENTION_EFFICIENT) {
-        return tl_fail(error, TL_ERROR_UNSUPPORTED,
-                       "%s: the only attention that networks have so far is 'efficient'", prefix);
+    if (config->kind == TL_ATTENTION_EFFICIENT) {
+        tl_efficient_attention_config efficient = tl_efficient_attention_config_default();
+        efficient.in_channels = config->channels;
+        efficient.key_channels = key_channels;
+        efficient.value_channels = config->channels;
+        efficient.heads = config->heads;
+        efficient.normalization = config->normalization;
+        return tl_efficient_attention_layer_init(&module->layer.efficient, parameters, prefix,
+                                                 &efficient, random, error);
     }
-    tl_efficient_attention_config efficient = tl_efficient_attention_config_default();
-    efficient.in_channels = config->channels;
-    efficient.key_channels = key_channels;
-    efficient.value_channels = config->channels;
-    efficient.heads = config->heads;
-    efficient.normalization = config->normalization;
-    return tl_efficient_attention_layer_init(&module->efficient, parameters, prefix, &efficient,
-                                             random, error);
+    tl_non_local_config non_local = tl_non_local_config_default();
+    non_local.in_channels = config->channels;
+    non_local.key_channels = key_channels;
+    non_local.value_channels = config->channels;
+    non_local.heads = config->heads;
+    non_local.pairwise = config->pairwise;
+    non_local.implementation = config->implementation;
+    return tl_non_local_layer_init(&module->layer.non_local, parameters, prefix, &non_local, random,
+                                   error);
 }
 
 tl_tensor *tl_attention_module_forward(const tl_attention_module *module, tl_tape *tape,
                                        tl_tensor *x) {
-    tl_tensor *y = tl_efficient_attention_layer_forward(&module->efficient, tape, x);
+    tl_tensor *y = module->kind == TL_ATTENTION_EFFICIENT
+                       ? tl_efficient_attention_layer_forward(&module->layer.efficient, tape, x)
+                       : tl_non_local_layer_forward(&module->layer.non_local, tape, x);
     tl_release(tape, x);
     return y;
 }

@@ -4,6 +4,7 @@
 
 #include <tapeline/efficient_attention.h>
 #include <tapeline/model.h>
+#include <tapeline/non_local.h>
 
 typedef struct tl_attention_module_config {
     tl_attention_kind kind;
@@ -11,11 +12,16 @@ typedef struct tl_attention_module_config {
     int key_channels_divisor;
     int heads;
     tl_normalization normalization;
+    tl_pairwise pairwise;
+    tl_attention_implementation implementation;
 } tl_attention_module_config;
 
 typedef struct tl_attention_module {
     tl_attention_kind kind;
-    tl_efficient_attention_layer efficient;
+    union {
+        tl_efficient_attention_layer efficient;
+        tl_non_local_layer non_local;
+    } layer;
 } tl_attention_module;
 
 /* `kind` must not be TL_ATTENTION_NONE. */

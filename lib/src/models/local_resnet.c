@@ -32,6 +32,8 @@ static const tl_config_field fields[] = {
     FIELD(heads, TL_FIELD_INT, 1, 4096),
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
+    CHOICE(pairwise, tl_pairwise_names),
+    CHOICE(implementation, tl_attention_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
 };
@@ -84,7 +86,9 @@ static tl_status build(tl_model *model, uint64_t seed, tl_error *error) {
                                               .channels = config->width,
                                               .key_channels_divisor = config->key_channels_divisor,
                                               .heads = config->heads,
-                                              .normalization = config->normalization},
+                                              .normalization = config->normalization,
+                                              .pairwise = config->pairwise,
+                                              .implementation = config->implementation},
                 &random, error));
         }
     }

@@ -5,6 +5,9 @@
 
 const char *const tl_attention_kind_names[] = {"none", "efficient", "non_local", NULL};
 const char *const tl_attention_normalization_names[] = {"softmax", "scaling", NULL};
+const char *const tl_pairwise_names[] = {"embedded_gaussian", "gaussian", "dot_product",
+                                         "concatenation", NULL};
+const char *const tl_attention_implementation_names[] = {"tiled", "materialized", NULL};
 
 /* ------------------------------------------------------------------ fields of configurations */
 

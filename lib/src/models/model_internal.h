@@ -59,6 +59,8 @@ struct tl_model {
 /* Names of tl_attention_kind, tl_normalization and so on, as in checkpoints. */
 extern const char *const tl_attention_kind_names[];
 extern const char *const tl_attention_normalization_names[];
+extern const char *const tl_pairwise_names[];
+extern const char *const tl_attention_implementation_names[];
 
 /* Checks the fields' ranges and builds the model. `config` is copied. */
 tl_model *tl_model_create(tl_context *context, const tl_model_class *class_, const void *config,

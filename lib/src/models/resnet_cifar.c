@@ -38,6 +38,8 @@ static const tl_config_field fields[] = {
     FIELD(heads, TL_FIELD_INT, 1, 4096),
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
+    CHOICE(pairwise, tl_pairwise_names),
+    CHOICE(implementation, tl_attention_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
 };
@@ -94,7 +96,9 @@ static tl_status build_block(resnet_cifar *net, int stage, int index, tl_random 
                                       .channels = channels,
                                       .key_channels_divisor = config->key_channels_divisor,
                                       .heads = config->heads,
-                                      .normalization = config->normalization},
+                                      .normalization = config->normalization,
+                                      .pairwise = config->pairwise,
+                                      .implementation = config->implementation},
         random, error);
 }
 

@@ -7,8 +7,12 @@
  * linear, with R rows x_r [I] (all leading dimensions of x):  Y = X W^T + 1 b^T.
  *     dX = dY W,  dW = dY^T X,  db = sum over rows of dY = 1^T dY.
  *     Saved: X where W wants a gradient, W where X wants one.
+ *
+ * linear_add,  Y = R + X W^T + 1 b^T:  the same, and dR = dY.
  */
 #include <tapeline/matmul.h>
+
+#include <string.h>
 
 #include "core/op.h"
 #include "kernels/kernels.h"
@@ -213,6 +217,9 @@ static void linear_backward(tl_node *node) {
                                                .c = dw});
     }
     bias_backward(node, s, dy);
+    if (node->input_count == 4) { /* dR = dY, last: the buffer may be handed over */
+        tl_node_pass_grad(node, 3);
+    }
 }
 
 static bool linear_shapes_fit(const tl_tensor *x, const tl_tensor *weight, const tl_tensor *bias) {
@@ -220,47 +227,91 @@ static bool linear_shapes_fit(const tl_tensor *x, const tl_tensor *weight, const
            (bias == NULL || (bias->rank == 1 && bias->shape[0] == weight->shape[0]));
 }
 
-tl_tensor *tl_linear(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias) {
-    tl_op op;
-    if (!tl_op_begin(&op, tape, "linear", 3, (tl_tensor *[]){x, weight, bias}, 1u << 2)) {
-        return NULL;
+/* Whether the residual has the shape of the result. */
+static bool residual_fits(const tl_tensor *residual, const tl_tensor *x, const tl_tensor *weight) {
+    if (residual->rank != x->rank || residual->shape[x->rank - 1] != weight->shape[0]) {
+        return false;
     }
+    for (int i = 0; i < x->rank - 1; i++) {
+        if (residual->shape[i] != x->shape[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Carries on with an operation begun with x, weight, bias and, for linear_add, the residual. */
+static tl_tensor *linear(tl_op *op) {
+    const tl_tensor *x = op->node->inputs[0];
+    const tl_tensor *weight = op->node->inputs[1];
+    const tl_tensor *bias = op->node->inputs[2];
+    const tl_tensor *residual = op->node->input_count == 4 ? op->node->inputs[3] : NULL;
+    char text_x[TL_SHAPE_TEXT_SIZE], text_w[TL_SHAPE_TEXT_SIZE], text[TL_SHAPE_TEXT_SIZE];
+    (void)tl_shape_text(x->rank, x->shape, text_x);
+    (void)tl_shape_text(weight->rank, weight->shape, text_w);
     if (!linear_shapes_fit(x, weight, bias)) {
-        char text_x[TL_SHAPE_TEXT_SIZE], text_w[TL_SHAPE_TEXT_SIZE], text_b[TL_SHAPE_TEXT_SIZE];
-        return tl_op_fail(&op, TL_ERROR_SHAPE,
+        return tl_op_fail(op, TL_ERROR_SHAPE,
                           "expected x [..., I], weight [O, I] and bias [O] or none, found x %s, "
                           "weight %s and bias %s",
-                          tl_shape_text(x->rank, x->shape, text_x),
-                          tl_shape_text(weight->rank, weight->shape, text_w),
-                          bias ? tl_shape_text(bias->rank, bias->shape, text_b) : "none");
+                          text_x, text_w,
+                          bias ? tl_shape_text(bias->rank, bias->shape, text) : "none");
     }
-    tl_tensor *y = output_like(&op, x, weight->shape[0]);
+    if (residual != NULL && !residual_fits(residual, x, weight)) {
+        return tl_op_fail(op, TL_ERROR_SHAPE,
+                          "expected a residual of the shape of the result, found %s for x %s and "
+                          "weight %s",
+                          tl_shape_text(residual->rank, residual->shape, text), text_x, text_w);
+    }
+    tl_tensor *y = output_like(op, x, weight->shape[0]);
     if (y == NULL) {
         return NULL;
     }
-    linear_state *s = tl_op_state(&op, sizeof *s);
+    linear_state *s = tl_op_state(op, sizeof *s);
     if (s == NULL) {
         return NULL;
     }
     s->in = weight->shape[1];
     s->out = weight->shape[0];
     s->rows = x->size / s->in;
-    if (!multiply_op(&op, &(tl_gemm_problem){.m = s->rows,
-                                             .n = s->out,
-                                             .k = s->in,
-                                             .transpose_b = true,
-                                             .alpha = 1,
-                                             .a = x->storage->data,
-                                             .b = weight->storage->data,
-                                             .bias = bias ? bias->storage->data : NULL,
-                                             .c = y->storage->data})) {
+    if (residual != NULL) {
+        memcpy(y->storage->data, residual->storage->data, (size_t)y->size * sizeof(tl_real));
+    }
+    if (!multiply_op(op, &(tl_gemm_problem){.m = s->rows,
+                                            .n = s->out,
+                                            .k = s->in,
+                                            .transpose_b = true,
+                                            .alpha = 1,
+                                            .beta = residual != NULL ? 1 : 0,
+                                            .a = x->storage->data,
+                                            .b = weight->storage->data,
+                                            .bias = bias ? bias->storage->data : NULL,
+                                            .c = y->storage->data})) {
         return NULL;
     }
     const double flops = 2.0 * (double)y->size * (double)s->in;
     const double bias_flops = bias ? (double)y->size : 0;
-    tl_op_set_flops(&op, flops + bias_flops,
-                    flops * (tl_op_wants(&op, 0) + tl_op_wants(&op, 1)) +
-                        (tl_op_wants(&op, 2) ? bias_flops : 0));
-    save_factors(&op);
-    return tl_op_finish(&op, linear_backward);
+    const double residual_flops = residual ? (double)y->size : 0;
+    tl_op_set_flops(op, flops + bias_flops + residual_flops,
+                    flops * (tl_op_wants(op, 0) + tl_op_wants(op, 1)) +
+                        (tl_op_wants(op, 2) ? bias_flops : 0));
+    save_factors(op);
+    return tl_op_finish(op, linear_backward);
+}
+
+tl_tensor *tl_linear(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias) {
+    tl_op op;
+    if (!tl_op_begin(&op, tape, "linear", 3, (tl_tensor *[]){x, weight, bias}, 1u << 2)) {
+        return NULL;
+    }
+    return linear(&op);
+}
+
+tl_tensor *tl_linear_add(tl_tape *tape, tl_tensor *x, tl_tensor *weight, tl_tensor *bias,
+                         tl_tensor *residual) {
+    tl_op op;
+    if (!tl_op_begin(&op, tape, "linear_add", 4, (tl_tensor *[]){x, weight, bias, residual},
+                     1u << 2)) {
+        return NULL;
+    }
+    return linear(&op);
 }
