@@ -24,7 +24,7 @@ typedef struct row_statistics {
     double inverse_deviation;
 } row_statistics;
 
-static tl_real approximate_mean(int64_t width, const tl_real *x) {
+static tl_real approximate_mean(int64_t width, const tl_real *x, double share) {
     double total = 0;
     for (int64_t begin = 0; begin < width; begin += CHUNK) {
         const int64_t end = minimum(begin + CHUNK, width);
@@ -35,11 +35,12 @@ static tl_real approximate_mean(int64_t width, const tl_real *x) {
         }
         total += (double)tl_v_sum(sum + tl_v_load_partial(x + i, end - i));
     }
-    return (tl_real)(total / (double)width);
+    return (tl_real)(total * share);
 }
 
-static row_statistics statistics_of(int64_t width, const tl_real *x, double epsilon) {
-    const tl_real shift = approximate_mean(width, x);
+/* `share` is 1 / width. */
+static row_statistics statistics_of(int64_t width, const tl_real *x, double share, double epsilon) {
+    const tl_real shift = approximate_mean(width, x, share);
     double sum = 0;
     double squares = 0;
     for (int64_t begin = 0; begin < width; begin += CHUNK) {
@@ -60,8 +61,8 @@ static row_statistics statistics_of(int64_t width, const tl_real *x, double epsi
             squares += d * d;
         }
     }
-    const double residue = sum / (double)width;
-    const double variance = squares / (double)width - residue * residue;
+    const double residue = sum * share;
+    const double variance = squares * share - residue * residue;
     return (row_statistics){.center = shift,
                             .residue = residue,
                             .inverse_deviation =
@@ -69,8 +70,9 @@ static row_statistics statistics_of(int64_t width, const tl_real *x, double epsi
 }
 
 TL_INLINE void forward_row(int64_t width, const tl_real *x, const tl_real *weight,
-                           const tl_real *bias, double epsilon, tl_real *y, bool affine) {
-    const row_statistics s = statistics_of(width, x, epsilon);
+                           const tl_real *bias, double share, double epsilon, tl_real *y,
+                           bool affine) {
+    const row_statistics s = statistics_of(width, x, share, epsilon);
     const tl_v center = tl_v_set(s.center);
     const tl_v scale = tl_v_set((tl_real)s.inverse_deviation);
     const tl_v offset = tl_v_set((tl_real)(-s.residue * s.inverse_deviation));
@@ -94,13 +96,15 @@ TL_INLINE void forward_row(int64_t width, const tl_real *x, const tl_real *weigh
 
 static void forward(int64_t rows, int64_t width, const tl_real *x, const tl_real *weight,
                     const tl_real *bias, double epsilon, tl_real *y, int threads) {
+    const double share = 1.0 / (double)width;
     const int team = rows * width > TL_PARALLEL_MINIMUM ? threads : 1;
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
     for (int64_t row = 0; row < rows; row++) {
         if (weight != NULL) {
-            forward_row(width, x + row * width, weight, bias, epsilon, y + row * width, true);
+            forward_row(width, x + row * width, weight, bias, share, epsilon, y + row * width,
+                        true);
         } else {
-            forward_row(width, x + row * width, NULL, NULL, epsilon, y + row * width, false);
+            forward_row(width, x + row * width, NULL, NULL, share, epsilon, y + row * width, false);
         }
     }
 }
@@ -187,17 +191,17 @@ TL_INLINE tl_v input_gradient(tl_v a, tl_v x, tl_v center, tl_v scale, tl_v slop
 
 /* dx = scale a + slope (x - center) + constant, from the formula in k_layer_norm.h. */
 TL_INLINE void backward_row(int64_t width, const tl_real *dy, const tl_real *x,
-                            const tl_real *weight, row_statistics s, tl_real *dx, bool accumulate,
-                            bool affine) {
+                            const tl_real *weight, row_statistics s, double share, tl_real *dx,
+                            bool accumulate, bool affine) {
     const row_sums sums = sums_of(width, dy, x, weight, s.center, affine);
     const double inverse = s.inverse_deviation;
-    const double mean_xhat = (sums.centered - s.residue * sums.sum) * inverse / (double)width;
+    const double mean_xhat = (sums.centered - s.residue * sums.sum) * inverse * share;
     const double slope_value = -inverse * inverse * mean_xhat;
     const tl_v center = tl_v_set(s.center);
     const tl_v scale = tl_v_set((tl_real)inverse);
     const tl_v slope = tl_v_set((tl_real)slope_value);
     const tl_v constant =
-        tl_v_set((tl_real)(-inverse * sums.sum / (double)width - slope_value * s.residue));
+        tl_v_set((tl_real)(-inverse * sums.sum * share - slope_value * s.residue));
     int64_t i = 0;
     for (; i + TL_LANES <= width; i += TL_LANES) {
         tl_v a = tl_v_load(dy + i);
@@ -236,10 +240,11 @@ static void backward_piece(int64_t rows, int64_t width, backward_arrays a, void 
     if (a.parameters) {
         memset(piece, 0, piece_bytes(width));
     }
+    const double share = 1.0 / (double)width;
     for (int64_t row = 0; row < rows; row++) {
         const tl_real *dy = a.dy + row * width;
         const tl_real *x = a.x + row * width;
-        const row_statistics s = statistics_of(width, x, a.epsilon);
+        const row_statistics s = statistics_of(width, x, share, a.epsilon);
         if (a.parameters) {
             add_parameter_gradients(width, dy, x, s, block, block + width);
             if ((row + 1) % ROWS_BLOCK == 0 || row + 1 == rows) {
@@ -253,9 +258,9 @@ static void backward_piece(int64_t rows, int64_t width, backward_arrays a, void 
             continue;
         }
         if (a.weight != NULL) {
-            backward_row(width, dy, x, a.weight, s, a.dx + row * width, a.accumulate, true);
+            backward_row(width, dy, x, a.weight, s, share, a.dx + row * width, a.accumulate, true);
         } else {
-            backward_row(width, dy, x, NULL, s, a.dx + row * width, a.accumulate, false);
+            backward_row(width, dy, x, NULL, s, share, a.dx + row * width, a.accumulate, false);
         }
     }
 }

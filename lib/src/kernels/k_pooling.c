@@ -15,27 +15,46 @@ typedef uint8_t vector_bytes
 
 enum { LANES = TL_VECTOR_BYTES / sizeof(tl_real) };
 
+/* LANES bytes to integers and back. The compiler would take them apart one by one. */
+TL_INLINE tl_vi widen(const uint8_t *p) {
+#if defined(TL_SIMD_AVX512) && !defined(TL_REAL_DOUBLE)
+    return (tl_vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+#elif defined(TL_SIMD_AVX2) && !defined(TL_REAL_DOUBLE)
+    return (tl_vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+#else
+    return __builtin_convertvector(*(const vector_bytes *)p, tl_vi);
+#endif
+}
+
+TL_INLINE void narrow(uint8_t *p, tl_vi v) {
+#if defined(TL_SIMD_AVX512) && !defined(TL_REAL_DOUBLE)
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(TL_SIMD_AVX2) && !defined(TL_REAL_DOUBLE)
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)v),
+                                           _mm256_extracti128_si256((__m256i)v, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packus_epi16(words, words));
+#else
+    *(vector_bytes *)p = __builtin_convertvector(v, vector_bytes);
+#endif
+}
+
 TL_INLINE tl_vi load_offsets(const uint8_t *p, int64_t count) {
-    vector_bytes bytes = {0};
     if (count == LANES) {
-        bytes = *(const vector_bytes *)p;
-    } else {
-        for (int64_t i = 0; i < count; i++) {
-            bytes[i] = p[i];
-        }
+        return widen(p);
     }
-    return __builtin_convertvector(bytes, tl_vi);
+    uint8_t bytes[LANES] = {0};
+    memcpy(bytes, p, (size_t)count);
+    return widen(bytes);
 }
 
 TL_INLINE void store_offsets(uint8_t *p, tl_vi offsets, int64_t count) {
-    const vector_bytes bytes = __builtin_convertvector(offsets, vector_bytes);
     if (count == LANES) {
-        *(vector_bytes *)p = bytes;
-    } else {
-        for (int64_t i = 0; i < count; i++) {
-            p[i] = bytes[i];
-        }
+        narrow(p, offsets);
+        return;
     }
+    uint8_t bytes[LANES];
+    narrow(bytes, offsets);
+    memcpy(p, bytes, (size_t)count);
 }
 
 /* A half-open range along one dimension. */
@@ -177,44 +196,59 @@ static void average_forward(const tl_pooling_shape *shape, bool count_padding, c
 
 /* ------------------------------------------------------------------ backward */
 
-/* What `count` channels at one input position receive from the windows over it. */
-TL_INLINE tl_v gather_max(const tl_pooling_shape *s, const tl_real *dy, const uint8_t *offsets,
-                          const range over[3], const int64_t position[3], int64_t count) {
-    tl_v sum = tl_v_zero();
+/* to = (add ? to : 0) + from where offsets == code, over the channels. */
+TL_INLINE void receive_maximum(int64_t channels, const tl_real *from, const uint8_t *offsets,
+                               int64_t code, tl_real *to, bool add) {
+    const tl_vi wanted = (tl_vi){0} + (tl_lane_int)code;
+    for (int64_t c = 0; c < channels; c += LANES) {
+        const int64_t count = channels - c < LANES ? channels - c : LANES;
+        const tl_vi chosen = load_offsets(offsets + c, count) == wanted;
+        const tl_v g = tl_v_select(chosen, tl_v_load_some(from + c, count), tl_v_zero());
+        tl_v_store_some(to + c, add ? g + tl_v_load_some(to + c, count) : g, count);
+    }
+}
+
+/* to = (add ? to : 0) + share from, over the channels. */
+TL_INLINE void receive_average(int64_t channels, const tl_real *from, tl_real share, tl_real *to,
+                               bool add) {
+    for (int64_t c = 0; c < channels; c += LANES) {
+        const int64_t count = channels - c < LANES ? channels - c : LANES;
+        const tl_v g = tl_v_load_some(from + c, count) * share;
+        tl_v_store_some(to + c, add ? g + tl_v_load_some(to + c, count) : g, count);
+    }
+}
+
+/* What one input position receives from the windows over it; `dy` and `offsets` are the image. */
+TL_INLINE void gather(const tl_pooling_shape *s, const tl_real *dy, const uint8_t *offsets,
+                      const range over[3], const int64_t position[3], bool maximum,
+                      bool count_padding, tl_real *dx, bool accumulate) {
+    bool add = accumulate;
     for (int64_t d = over[0].begin; d < over[0].end; d++) {
         for (int64_t h = over[1].begin; h < over[1].end; h++) {
             for (int64_t w = over[2].begin; w < over[2].end; w++) {
-                const int64_t code = (offset_in(s, 0, position[0], d) * s->kernel[1] +
-                                      offset_in(s, 1, position[1], h)) *
-                                         s->kernel[2] +
-                                     offset_in(s, 2, position[2], w);
                 const int64_t at = ((d * s->out[1] + h) * s->out[2] + w) * s->channels;
-                const tl_vi chosen =
-                    load_offsets(offsets + at, count) == (tl_vi){0} + (tl_lane_int)code;
-                sum += tl_v_select(chosen, tl_v_load_some(dy + at, count), tl_v_zero());
+                if (maximum) {
+                    const int64_t code = (offset_in(s, 0, position[0], d) * s->kernel[1] +
+                                          offset_in(s, 1, position[1], h)) *
+                                             s->kernel[2] +
+                                         offset_in(s, 2, position[2], w);
+                    receive_maximum(s->channels, dy + at, offsets + at, code, dx, add);
+                } else {
+                    const range window[3] = {window_of(s, 0, d), window_of(s, 1, h),
+                                             window_of(s, 2, w)};
+                    receive_average(s->channels, dy + at, window_share(s, count_padding, window),
+                                    dx, add);
+                }
+                add = true;
             }
         }
     }
-    return sum;
-}
-
-TL_INLINE tl_v gather_average(const tl_pooling_shape *s, bool count_padding, const tl_real *dy,
-                              const range over[3], int64_t count) {
-    tl_v sum = tl_v_zero();
-    for (int64_t d = over[0].begin; d < over[0].end; d++) {
-        for (int64_t h = over[1].begin; h < over[1].end; h++) {
-            for (int64_t w = over[2].begin; w < over[2].end; w++) {
-                const range window[3] = {window_of(s, 0, d), window_of(s, 1, h),
-                                         window_of(s, 2, w)};
-                const int64_t at = ((d * s->out[1] + h) * s->out[2] + w) * s->channels;
-                sum += tl_v_load_some(dy + at, count) * window_share(s, count_padding, window);
-            }
-        }
+    if (!add) {
+        memset(dx, 0, (size_t)s->channels * sizeof *dx);
     }
-    return sum;
 }
 
-/* One row of inputs; `dy` and `offsets` are the image, `dx` the row. */
+/* One row of inputs; `dx` is the row. */
 TL_INLINE void backward_row(const tl_pooling_shape *s, const tl_real *dy, const uint8_t *offsets,
                             int64_t depth, int64_t height, bool maximum, bool count_padding,
                             tl_real *dx, bool accumulate) {
@@ -223,16 +257,8 @@ TL_INLINE void backward_row(const tl_pooling_shape *s, const tl_real *dy, const 
     for (int64_t i = 0; i < s->in[2]; i++) {
         position[2] = i;
         over[2] = windows_over(s, 2, i);
-        for (int64_t c = 0; c < s->channels; c += LANES) {
-            const int64_t count = s->channels - c < LANES ? s->channels - c : LANES;
-            tl_real *at = dx + i * s->channels + c;
-            tl_v sum = maximum ? gather_max(s, dy + c, offsets + c, over, position, count)
-                               : gather_average(s, count_padding, dy + c, over, count);
-            if (accumulate) {
-                sum += tl_v_load_some(at, count);
-            }
-            tl_v_store_some(at, sum, count);
-        }
+        gather(s, dy, offsets, over, position, maximum, count_padding, dx + i * s->channels,
+               accumulate);
     }
 }
 

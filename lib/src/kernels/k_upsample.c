@@ -22,10 +22,17 @@ static tap tap_of(const tl_upsample_shape *s, int64_t extent, int64_t t) {
                  .fraction = (tl_real)(numerator % (2 * s->scale)) / (tl_real)(2 * s->scale)};
 }
 
-/* The weight with which output t reads input i. */
-static tl_real weight_of(const tl_upsample_shape *s, int64_t extent, int64_t t, int64_t i) {
-    const tap a = tap_of(s, extent, t);
-    return (a.low == i ? 1 - a.fraction : 0) + (a.high == i ? a.fraction : 0);
+/* The weight with which output t reads input i: 1 - |u - i|, at least 0. */
+TL_INLINE tl_real weight_of(const tl_upsample_shape *s, int64_t extent, int64_t t, int64_t i,
+                            tl_real unit) {
+    if (!s->bilinear) {
+        return 1; /* only asked for the outputs that read i */
+    }
+    const int64_t first = 2 * t + 1 - s->scale > 0 ? 2 * t + 1 - s->scale : 0;
+    const int64_t last = 2 * s->scale * (extent - 1);
+    const int64_t distance = (first < last ? first : last) - 2 * s->scale * i;
+    const int64_t left = 2 * s->scale - (distance < 0 ? -distance : distance);
+    return left > 0 ? (tl_real)left * unit : 0;
 }
 
 static int team_of(const tl_upsample_shape *s, int threads) {
@@ -84,26 +91,29 @@ static range readers_of(const tl_upsample_shape *s, int64_t extent, int64_t i) {
                    .end = end < extent * s->scale ? end : extent * s->scale};
 }
 
-/* What `count` channels of input (i, j) receive; `dy` is the image. */
-TL_INLINE tl_v gather(const tl_upsample_shape *s, const tl_real *dy, int64_t i, int64_t j,
-                      int64_t count) {
+/* What input (i, j) receives from all outputs that read it; `dy` is the image. */
+TL_INLINE void gather(const tl_upsample_shape *s, const tl_real *dy, int64_t i, int64_t j,
+                      tl_real *dx, bool accumulate) {
+    const tl_real unit = (tl_real)1 / (tl_real)(2 * s->scale);
     const range rows = readers_of(s, s->height, i);
     const range columns = readers_of(s, s->width, j);
-    tl_v sum = tl_v_zero();
+    bool add = accumulate;
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        const tl_real row_weight = weight_of(s, s->height, row, i);
-        if (row_weight == 0) {
-            continue;
+        const tl_real row_weight = weight_of(s, s->height, row, i, unit);
+        for (int64_t column = columns.begin; column < columns.end && row_weight > 0; column++) {
+            const tl_real weight = row_weight * weight_of(s, s->width, column, j, unit);
+            const tl_real *from = dy + (row * s->width * s->scale + column) * s->channels;
+            if (weight == 0) {
+                continue;
+            }
+            for (int64_t c = 0; c < s->channels; c += TL_LANES) {
+                const int64_t count = s->channels - c < TL_LANES ? s->channels - c : TL_LANES;
+                const tl_v g = tl_v_load_some(from + c, count) * weight;
+                tl_v_store_some(dx + c, add ? g + tl_v_load_some(dx + c, count) : g, count);
+            }
+            add = true;
         }
-        tl_v row_sum = tl_v_zero();
-        for (int64_t column = columns.begin; column < columns.end; column++) {
-            const tl_real weight = weight_of(s, s->width, column, j);
-            const int64_t at = (row * s->width * s->scale + column) * s->channels;
-            row_sum += tl_v_load_some(dy + at, count) * weight;
-        }
-        sum += row_sum * row_weight;
     }
-    return sum;
 }
 
 static void backward(const tl_upsample_shape *shape, const tl_real *dy, tl_real *dx,
@@ -114,13 +124,8 @@ static void backward(const tl_upsample_shape *shape, const tl_real *dy, tl_real 
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
     for (int64_t row = 0; row < s.images * s.height; row++) {
         for (int64_t j = 0; j < s.width; j++) {
-            for (int64_t c = 0; c < s.channels; c += TL_LANES) {
-                const int64_t count = s.channels - c < TL_LANES ? s.channels - c : TL_LANES;
-                tl_real *to = dx + (row * s.width + j) * s.channels + c;
-                const tl_v g =
-                    gather(&s, dy + row / s.height * image + c, row % s.height, j, count);
-                tl_v_store_some(to, accumulate ? g + tl_v_load_some(to, count) : g, count);
-            }
+            gather(&s, dy + row / s.height * image, row % s.height, j,
+                   dx + (row * s.width + j) * s.channels, accumulate);
         }
     }
 }

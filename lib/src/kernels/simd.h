@@ -210,6 +210,17 @@ TL_INLINE void tl_v_store_some(tl_real *p, tl_v v, int64_t count) {
 
 /* The sum of the lanes, pairwise: lane i with lane i + LANES/2, and so on (a fixed order). */
 TL_INLINE tl_real tl_v_sum(tl_v v) {
+#if (defined(TL_SIMD_AVX512) || defined(TL_SIMD_AVX2)) && !defined(TL_REAL_DOUBLE)
+#ifdef TL_SIMD_AVX512
+    const __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#else
+    const __m256 eight = (__m256)v;
+#endif
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
     tl_real lanes[TL_VECTOR_BYTES / sizeof(tl_real)];
     memcpy(lanes, &v, sizeof lanes);
     for (int half = TL_LANES / 2; half > 0; half /= 2) {
@@ -218,6 +229,7 @@ TL_INLINE tl_real tl_v_sum(tl_v v) {
         }
     }
     return lanes[0];
+#endif
 }
 
 TL_INLINE tl_real tl_v_maximum(tl_v v) {
