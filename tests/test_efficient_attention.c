@@ -55,7 +55,10 @@ static tl_efficient_attention_config config_of(const reference_attention *s) {
 }
 
 /* y, dx and the gradients of the weights, one behind the other; the caller frees them. */
-static tl_real *run(tl_context *context, const problem *p, int64_t *count) {
+static tl_real *run_with(tl_tensor *(*operation)(tl_tape *, tl_tensor *,
+                                                 const tl_efficient_attention_weights *,
+                                                 const tl_efficient_attention_config *),
+                         tl_context *context, const problem *p, int64_t *count) {
     const reference_attention *s = &p->shape;
     const int64_t C = s->channels, K = s->key_channels, V = s->value_channels;
     tl_tape *tape = tl_tape_create(context);
@@ -70,7 +73,7 @@ static tl_real *run(tl_context *context, const problem *p, int64_t *count) {
     tl_efficient_attention_weights named = {weights[0], weights[1], weights[2], weights[3],
                                             weights[4], weights[5], weights[6], weights[7]};
     const tl_efficient_attention_config config = config_of(s);
-    tl_tensor *y = tl_efficient_attention(tape, x, &named, &config);
+    tl_tensor *y = operation(tape, x, &named, &config);
     ck_assert_msg(tl_tape_status(tape) == TL_OK, "%s", tl_tape_error(tape)->message);
     *count = p->y_size + p->x_size;
     const int used = s->reprojection ? WEIGHTS : WEIGHTS - 2;
@@ -89,6 +92,10 @@ static tl_real *run(tl_context *context, const problem *p, int64_t *count) {
     }
     tl_tape_free(tape);
     return all;
+}
+
+static tl_real *run(tl_context *context, const problem *p, int64_t *count) {
+    return run_with(tl_efficient_attention, context, p, count);
 }
 
 static const reference_attention shapes[] = {
@@ -138,6 +145,25 @@ START_TEST(values) {
     }
     free(first);
     free(want);
+    free_problem(&p);
+}
+END_TEST
+
+START_TEST(composed_agrees) {
+    problem p = problem_of(shapes[_i], 70 + (uint64_t)_i, 0.5);
+    tl_context *context = context_with(2, NULL);
+    int64_t count;
+    tl_real *fused = run(context, &p, &count);
+    tl_real *composed = run_with(tl_efficient_attention_composed, context, &p, &count);
+    double *want = malloc((size_t)count * sizeof *want);
+    for (int64_t i = 0; i < count; i++) {
+        want[i] = (double)composed[i];
+    }
+    assert_close("composed", count, fused, want, 1e-5, 1e-6);
+    free(fused);
+    free(composed);
+    free(want);
+    tl_context_free(context);
     free_problem(&p);
 }
 END_TEST
@@ -387,6 +413,10 @@ START_TEST(errors) {
             tl_efficient_attention(tape, tl_input(tape, wrong[i].x), &w, &wrong[i].config));
         assert_tape_error(tape, wrong[i].status, "efficient_attention: ");
         assert_tape_error(tape, wrong[i].status, wrong[i].part);
+        tl_tape_reset(tape);
+        ck_assert_ptr_null(tl_efficient_attention_composed(tape, tl_input(tape, wrong[i].x), &w,
+                                                           &wrong[i].config));
+        ck_assert_int_eq(tl_tape_status(tape), wrong[i].status);
     }
     tl_tape_free(tape);
     tl_tensor *all[] = {w.query_weight, w.query_bias, w.key_weight,          w.key_bias,
@@ -560,6 +590,7 @@ int main(void) {
     TCase *tests;
     Suite *suite = suite_with_case("efficient attention", &tests);
     tcase_add_loop_test(tests, values, 0, SHAPES);
+    tcase_add_loop_test(tests, composed_agrees, 0, SHAPES);
     tcase_add_loop_test(tests, threads_do_not_change_bits, 0, SHAPES);
     tcase_add_test(tests, rising_logits);
     tcase_add_test(tests, rows_of_the_implied_map_sum_to_one);

@@ -76,6 +76,13 @@ TL_API tl_tensor *tl_efficient_attention_maps(tl_tape *tape, tl_tensor *x,
                                               const tl_efficient_attention_weights *weights,
                                               const tl_efficient_attention_config *config);
 
+/* The same from elementary operations (linear, softmax, matmul, permute, add): the readable
+ * reference, for comparing and teaching. Agrees but for rounding; slower, and keeps memory for
+ * every step. */
+TL_API tl_tensor *tl_efficient_attention_composed(tl_tape *tape, tl_tensor *x,
+                                                  const tl_efficient_attention_weights *weights,
+                                                  const tl_efficient_attention_config *config);
+
 /* ---- the layer (the form of all layers: parameters.h)
  *
  * "prefix.keys.weight" [K, C], "prefix.keys.bias" [K], and so on for queries, values and

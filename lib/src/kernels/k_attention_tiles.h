@@ -216,12 +216,45 @@ static __attribute__((noinline, unused)) void tile_transpose(int64_t rows, int64
 
 /* ---- copies between the caller's rows and padded rows in scratch */
 
-/* out[i, :] = in[i, :], with zeros behind the `columns` values up to `out_row`. */
+/* out[i, :] = in[i, :], with zeros behind the `columns` values up to `out_row`, which is whole
+ * vectors. Masked loads: rows may be short, and a call of memcpy for each would cost more. */
 static __attribute__((unused)) void tile_pad_rows(int64_t rows, int64_t columns, const tl_real *in,
                                                   int64_t in_row, tl_real *out, int64_t out_row) {
+    const int64_t whole = columns / TL_LANES * TL_LANES;
     for (int64_t i = 0; i < rows; i++) {
-        memcpy(out + i * out_row, in + i * in_row, (size_t)columns * sizeof(tl_real));
-        memset(out + i * out_row + columns, 0, (size_t)(out_row - columns) * sizeof(tl_real));
+        int64_t j = 0;
+        for (; j < whole; j += TL_LANES) {
+            tl_v_store(out + j, tl_v_load(in + j));
+        }
+        if (j < columns) {
+            tl_v_store(out + j, tl_v_load_partial(in + j, columns - j));
+            j += TL_LANES;
+        }
+        for (; j < out_row; j += TL_LANES) {
+            tl_v_store(out + j, tl_v_zero());
+        }
+        in += in_row;
+        out += out_row;
+    }
+}
+
+/* The way back: out[i, :] = in[i, :], or += in[i, :]. */
+static __attribute__((unused)) void tile_unpad_rows(int64_t rows, int64_t columns,
+                                                    const tl_real *in, int64_t in_row, tl_real *out,
+                                                    bool add) {
+    const int64_t whole = columns / TL_LANES * TL_LANES, rest = columns - whole;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < whole; j += TL_LANES) {
+            const tl_v value = tl_v_load(in + j);
+            tl_v_store(out + j, add ? tl_v_load(out + j) + value : value);
+        }
+        if (rest > 0) {
+            const tl_v value = tl_v_load(in + whole);
+            const tl_v sum = add ? tl_v_load_partial(out + whole, rest) + value : value;
+            tl_v_store_partial(out + whole, sum, rest);
+        }
+        in += in_row;
+        out += columns;
     }
 }
 

@@ -327,8 +327,8 @@ static void project_output(const forward_work *work, int64_t rows, tile_product 
     product.start_row = x_row;
     product.bias = work->weights.reprojection_bias;
     tile_multiply(product);
-    for (int64_t i = 0; !direct && i < rows; i++) {
-        memcpy(y + i * s->c, tile->y + i * s->out_row, (size_t)s->c * sizeof(tl_real));
+    if (!direct) {
+        tile_unpad_rows(rows, s->c, tile->y, s->out_row, y, false);
     }
 }
 
@@ -465,10 +465,7 @@ static void write_maps(const forward_work *work, int64_t sample, const tile_scra
         if (!s->scaling) {
             attention_normalize_keys(s, rows, sums->maximum, sums->sum, tile->projected);
         }
-        for (int64_t i = 0; i < rows; i++) {
-            memcpy(maps + (first + i) * s->k, tile->projected + i * s->k_row,
-                   (size_t)s->k * sizeof(tl_real));
-        }
+        tile_unpad_rows(rows, s->k, tile->projected, s->k_row, maps + first * s->k, false);
     }
 }
 

@@ -124,20 +124,6 @@ static tile_view view_of(const backward_work *work, const backward_tile *tile, a
     return view;
 }
 
-/* dx += tile->dx, or dx = tile->dx, for rows that are no whole vectors. */
-static void put_dx(const attention_sizes *s, const tile_view *view, const backward_tile *tile,
-                   bool accumulate) {
-    for (int64_t i = 0; i < view->rows; i++) {
-        tl_real *to = view->dx + i * s->c;
-        const tl_real *from = tile->dx + i * s->c_row;
-        if (accumulate) {
-            tile_add(s->c, from, to);
-        } else {
-            memcpy(to, from, (size_t)s->c * sizeof(tl_real));
-        }
-    }
-}
-
 /* dx = dY + dlogit Wq, or added to dx. */
 static void queries_dx(const backward_work *work, const tile_view *view,
                        const backward_tile *tile) {
@@ -164,7 +150,7 @@ static void queries_dx(const backward_work *work, const tile_view *view,
     }
     tile_multiply(product);
     if (!direct) {
-        put_dx(s, view, tile, accumulate);
+        tile_unpad_rows(view->rows, s->c, tile->dx, s->c_row, view->dx, accumulate);
     }
 }
 
@@ -385,7 +371,7 @@ static void keys_dx(const backward_work *work, const tile_view *view, const back
     product.b = s->fold_values ? sample->dfolded : work->value;
     tile_multiply(product);
     if (!direct) {
-        put_dx(s, view, tile, true);
+        tile_unpad_rows(view->rows, s->c, tile->dx, s->c_row, view->dx, true);
     }
 }
 
