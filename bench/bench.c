@@ -266,9 +266,11 @@ int main(int argc, char **argv) {
         return usage("no valid regular expression:", o.filter);
     }
     bench_list list = {0};
+    bench_convolution_cases(&list);
     bench_efficient_attention_cases(&list);
     bench_gemm_cases(&list);
     bench_loader_cases(&list);
+    bench_training_cases(&list);
     int code = 0;
     if (o.list) {
         for (int i = 0; i < list.count; i++) {

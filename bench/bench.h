@@ -2,7 +2,9 @@
  *
  * A family of cases is one file bench_<family>.c with a function bench_<family>_cases(list) that
  * adds them; bench.c lists the families. A case builds what it needs (create), is run many times,
- * and is taken down. Only the public API is used. Names never change, so that runs can be compared.
+ * and is taken down. Only the public API is used, but for
+ * convolutions, whose directions it does not tell apart. Names never change, so that runs can be
+ * compared.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -35,8 +37,10 @@ void bench_fill(tl_real *values, int64_t count, uint64_t seed);
 /* Single-precision FMAs count as two: GFLOP/s of the instruction set on that many threads. */
 double bench_peak_gflops(const char *isa, int threads);
 
+void bench_convolution_cases(bench_list *list);
 void bench_efficient_attention_cases(bench_list *list);
 void bench_gemm_cases(bench_list *list);
 void bench_loader_cases(bench_list *list);
+void bench_training_cases(bench_list *list);
 
 #endif
