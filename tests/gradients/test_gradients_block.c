@@ -16,22 +16,22 @@ static tl_tensor *block(tl_tape *tape, tl_tensor *const *in, const void *user) {
     config.key_channels = 4;
     config.value_channels = 6;
     config.heads = 2;
-    const block_options *options = user;
-    config.normalization = options->normalization;
     tl_tensor *h = tl_conv2d(tape, in[X], in[W1], NULL, &same);
     h = tl_batch_norm_relu(tape, h, NULL, in[GAIN1], in[SHIFT1], NULL, NULL, NULL);
     h = tl_conv2d(tape, h, in[W2], NULL, &same);
     h = tl_batch_norm_relu(tape, h, in[X], in[GAIN2], in[SHIFT2], NULL, NULL, NULL);
-    return tl_efficient_attention(tape, h,
-                                  &(tl_efficient_attention_weights){.query_weight = in[QW],
-                                                                    .query_bias = in[QB],
-                                                                    .key_weight = in[KW],
-                                                                    .key_bias = in[KB],
-                                                                    .value_weight = in[VW],
-                                                                    .value_bias = in[VB],
-                                                                    .reprojection_weight = in[RW],
-                                                                    .reprojection_bias = in[RB]},
-                                  &config);
+    const tl_efficient_attention_weights weights = {.query_weight = in[QW],
+                                                    .query_bias = in[QB],
+                                                    .key_weight = in[KW],
+                                                    .key_bias = in[KB],
+                                                    .value_weight = in[VW],
+                                                    .value_bias = in[VB],
+                                                    .reprojection_weight = in[RW],
+                                                    .reprojection_bias = in[RB]};
+    const block_options *options = user;
+    config.normalization = options->normalization;
+    return options->composed ? tl_efficient_attention_composed(tape, h, &weights, &config)
+                             : tl_efficient_attention(tape, h, &weights, &config);
 }
 
 static void check(tl_normalization normalization, bool composed) {
