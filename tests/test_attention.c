@@ -111,7 +111,7 @@ START_TEST(agrees_with_the_definition) {
               2 * pairs * (_i % 2 == 0 ? 3 * D + 2 * E : 2 * D + 2 * E));
     const double inputs = (Q_SIZE + K_SIZE + V_SIZE) * (double)sizeof(tl_real);
     const double kept = _i % 2 == 0 ? O_SIZE + 2.0 * N * H * L : pairs;
-    ck_assert(one.cost.saved_bytes == inputs + kept * (double)sizeof(tl_real));
+    ck_assert((double)one.cost.saved_bytes == inputs + kept * (double)sizeof(tl_real));
     release(&one);
     free(q);
     free(k);

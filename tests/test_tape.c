@@ -191,7 +191,8 @@ START_TEST(gradients_accumulate) {
         tl_tensor *y = tl_mul(tape, w, tl_input(tape, ARRAY_POINTER(values, 2)));
         ck_assert_int_eq(tl_backward(tape, tl_sum(tape, y, 0, NULL, false)), TL_OK);
         tl_tape_reset(tape);
-        ck_assert(tl_tensor_grad(w)[0] == 3 * pass && tl_tensor_grad(w)[1] == 4 * pass);
+        ck_assert(tl_tensor_grad(w)[0] == (tl_real)(3 * pass) &&
+                  tl_tensor_grad(w)[1] == (tl_real)(4 * pass));
     }
     tl_tensor_clear_grad(w);
     ck_assert_ptr_null(tl_tensor_grad(w));

@@ -15,17 +15,10 @@
 #include "parity_run.h"
 
 static const parity_adapter *const families[] = {
-    parity_attention,
-    parity_convolution,
-    parity_efficient_attention,
-    parity_elementwise,
-    parity_loss,
-    parity_matmul,
-    parity_model,
-    parity_non_local,
-    parity_norm,
-    parity_optimizer,
-    parity_shape,
+    parity_attention,   parity_convolution, parity_efficient_attention,
+    parity_elementwise, parity_loss,        parity_matmul,
+    parity_model,       parity_non_local,   parity_norm,
+    parity_optimizer,   parity_shape,
 };
 
 typedef struct counts {

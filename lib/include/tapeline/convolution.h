@@ -66,7 +66,8 @@ typedef struct tl_conv_transpose2d_config {
 
 /* The adjoint of tl_conv2d with respect to its input, as an operation of its own (fractionally
  * strided convolution). x [N, H, W, C], weight [C, KH, KW, O/groups], bias [O] or NULL ->
- * y [N, H', W', O] with H' = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1. */
+ * y [N, H', W', O] with H' = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.
+ */
 TL_API tl_tensor *tl_conv_transpose2d(tl_tape *tape, tl_tensor *x, tl_tensor *weight,
                                       tl_tensor *bias, const tl_conv_transpose2d_config *config);
 

@@ -10,7 +10,8 @@
  *     tl_status tl_linear_layer_init(tl_linear_layer *layer, tl_parameters *parameters,
  *                                    const char *prefix, const tl_linear_layer_config *config,
  *                                    tl_random *random, tl_error *error);
- *     tl_tensor *tl_linear_layer_forward(const tl_linear_layer *layer, tl_tape *tape, tl_tensor *x);
+ *     tl_tensor *tl_linear_layer_forward(const tl_linear_layer *layer, tl_tape *tape, tl_tensor
+ * *x);
  *
  * init adds "prefix.weight" and so on with their initial values drawn from `random`; forward does
  * not release x.

@@ -19,7 +19,7 @@ extern "C" {
 /* A stream. Copy it freely; save and restore it as its three numbers. */
 typedef struct tl_random {
     uint64_t seed;
-    uint64_t stream;   /* which of the seed's streams (purpose, sample, step: the caller's choice) */
+    uint64_t stream; /* which of the seed's streams (purpose, sample, step: the caller's choice) */
     uint64_t position; /* 32-bit numbers drawn so far */
 } tl_random;
 

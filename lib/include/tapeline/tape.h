@@ -52,7 +52,8 @@ TL_API uint64_t tl_tape_random_seed(const tl_tape *tape);
 TL_API uint64_t tl_tape_random_position(const tl_tape *tape);
 
 /* Checks every result and every gradient for NaN and infinity; the first that has one becomes an
- * error TL_ERROR_NOT_FINITE that names the operation. Costs a pass over all data. Off by default. */
+ * error TL_ERROR_NOT_FINITE that names the operation. Costs a pass over all data. Off by default.
+ */
 TL_API void tl_tape_set_check_finite(tl_tape *tape, bool check);
 
 TL_API tl_status tl_tape_status(const tl_tape *tape);

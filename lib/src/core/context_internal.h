@@ -45,7 +45,6 @@ tl_status tl_memory_fail(const tl_context *context, tl_error *error, const char 
 /* a * b, or false if it overflows. */
 bool tl_multiply_size(size_t a, size_t b, size_t *product);
 
-void tl_log(const tl_context *context, tl_log_level level, const char *format, ...)
-    TL_PRINTF(3, 4);
+void tl_log(const tl_context *context, tl_log_level level, const char *format, ...) TL_PRINTF(3, 4);
 
 #endif

@@ -57,7 +57,6 @@ const char *tl_bytes_text(double bytes, char text[TL_BYTES_TEXT_SIZE]) {
         bytes /= 1000.0;
         unit++;
     }
-    (void)snprintf(text, TL_BYTES_TEXT_SIZE, unit == 0 ? "%.0f %s" : "%.2f %s", bytes,
-                   units[unit]);
+    (void)snprintf(text, TL_BYTES_TEXT_SIZE, unit == 0 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
     return text;
 }

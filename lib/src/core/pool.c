@@ -100,8 +100,7 @@ static block *split(block *b, size_t bytes) {
     }
     block *after = next_of(b);
     block *rest = (block *)(void *)((char *)b + HEADER_BYTES + bytes);
-    *rest = (block){
-        .bytes = b->bytes - bytes - HEADER_BYTES, .previous = b, .chunk = b->chunk};
+    *rest = (block){.bytes = b->bytes - bytes - HEADER_BYTES, .previous = b, .chunk = b->chunk};
     b->bytes = bytes;
     if (after != NULL) {
         after->previous = rest;
@@ -213,11 +212,8 @@ static block *chunk_for(tl_pool *pool, size_t bytes) {
         return NULL;
     }
     block *whole = (block *)(void *)base;
-    *c = (chunk){.base = base,
-                 .committed = total,
-                 .capacity = total,
-                 .last = whole,
-                 .next = pool->chunks};
+    *c = (chunk){
+        .base = base, .committed = total, .capacity = total, .last = whole, .next = pool->chunks};
     *whole = (block){.bytes = bytes, .chunk = c};
     pool->chunks = c;
     return whole;

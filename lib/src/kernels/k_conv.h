@@ -20,8 +20,6 @@
 #ifndef TL_K_CONV_H
 #define TL_K_CONV_H
 
-
-
 /* Extents are in the order depth, height, width; groups divides both channel counts; out follows
  * from the rest. All are at least 1 (padding: at least 0). */
 typedef struct tl_conv_shape {

@@ -17,12 +17,11 @@ tl_status tl_conv2d_layer_init(tl_conv2d_layer *layer, tl_parameters *parameters
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
                        "%s: groups must divide the input and output channels", prefix);
     }
-    layer->weight = tl_parameters_add(parameters, prefix, "weight", TL_GROUP_WEIGHT,
-                                      "out kh kw in", 4,
-                                      (int64_t[]){config->out_channels, config->kernel_size[0],
-                                                  config->kernel_size[1],
-                                                  config->in_channels / groups},
-                                      error);
+    layer->weight =
+        tl_parameters_add(parameters, prefix, "weight", TL_GROUP_WEIGHT, "out kh kw in", 4,
+                          (int64_t[]){config->out_channels, config->kernel_size[0],
+                                      config->kernel_size[1], config->in_channels / groups},
+                          error);
     if (layer->weight == NULL) {
         return error->status;
     }
