@@ -11,7 +11,12 @@
 
 #include <omp.h>
 
-enum { WINOGRAD_PIECE_BYTES = 64 << 10 }; /* of V and M */
+enum {
+    WINOGRAD_PIECE_BYTES = 64 << 10, /* of V and M */
+    /* tiles in a register block, for one and for two vectors of outputs */
+    BLOCK_1 = TL_VECTOR_REGISTERS == 32 ? 16 : 12,
+    BLOCK_2 = TL_VECTOR_REGISTERS == 32 ? 8 : 6,
+};
 
 typedef struct winograd_plan {
     tl_winograd_grid grid;
@@ -19,9 +24,10 @@ typedef struct winograd_plan {
     int64_t destinations; /* channels */
     int64_t room;         /* tiles in a piece */
     int64_t pieces;
-    tl_real *transposed; /* weights [9][inputs][outputs], forward only */
-    tl_real *weights;    /* U */
-    tl_real *work;       /* per thread: V, M, patch */
+    int64_t source_step, destination_step; /* from an element to the next in V and M */
+    tl_real *transposed;                   /* weights [9][inputs][outputs], forward only */
+    tl_real *weights;                      /* U */
+    tl_real *work;                         /* per thread: V, M, zeros */
     int64_t work_values;
     size_t bytes;
 } winograd_plan;
@@ -32,7 +38,7 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     const bool forward = direction == TL_CONV_FORWARD;
     plan.sources = forward ? shape->in_channels : shape->out_channels;
     plan.destinations = forward ? shape->out_channels : shape->in_channels;
-    const int64_t block = tl_conv_block_rows(tl_conv_chunk_vectors(plan.destinations, 0));
+    const int64_t block = tl_conv_chunk_vectors(plan.destinations, 0) == 2 ? BLOCK_2 : BLOCK_1;
     const int64_t tile_bytes =
         TL_WINOGRAD_ELEMENTS * (plan.sources + plan.destinations) * (int64_t)sizeof(tl_real);
     int64_t blocks = tl_conv_maximum(2, WINOGRAD_PIECE_BYTES / (tile_bytes * block));
@@ -42,8 +48,10 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     plan.room = blocks * block;
     plan.pieces = tl_conv_ceiling(plan.grid.tiles, plan.room);
     const int64_t area = plan.sources * plan.destinations;
+    plan.source_step = tl_winograd_step(plan.room, plan.sources);
+    plan.destination_step = tl_winograd_step(plan.room, plan.destinations);
     plan.work_values =
-        TL_WINOGRAD_ELEMENTS * (plan.room * (plan.sources + plan.destinations) + plan.sources);
+        TL_WINOGRAD_ELEMENTS * (plan.source_step + plan.destination_step) + plan.sources;
     size_t used = 0;
     plan.transposed =
         tl_conv_take(&base, &used, forward ? (size_t)(9 * area) * sizeof(tl_real) : 0);
@@ -138,16 +146,15 @@ static void transform_weights(const tl_conv_shape *shape, tl_conv_direction dire
 }
 
 /* m[p][0 ... vectors-1] = v[p] u, for rows of v and m that are `length` and `outputs` apart. */
-TL_INLINE void product_block(const tl_real *v, int64_t length, const tl_real *u, tl_real *m,
+TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_real *u, tl_real *m,
                              int64_t outputs, const int rows, const int vectors) {
-    tl_v acc[TL_CONV_BLOCK_1][2];
-    const tl_real *x[TL_CONV_BLOCK_1];
+    tl_v acc[BLOCK_1][2];
     TL_CONV_UNROLL
     for (int p = 0; p < rows; p++) {
         acc[p][0] = tl_v_zero();
         acc[p][1] = tl_v_zero();
-        x[p] = v + p * length;
     }
+    TL_UNROLL_4
     for (int64_t l = 0; l < length; l++, u += vectors * TL_LANES) {
         tl_v u0 = tl_v_load(u);
         TL_V_PIN(u0);
@@ -158,7 +165,7 @@ TL_INLINE void product_block(const tl_real *v, int64_t length, const tl_real *u,
         }
         TL_CONV_UNROLL
         for (int p = 0; p < rows; p++) {
-            const tl_v value = tl_v_set(x[p][l]);
+            const tl_v value = tl_v_set(v[p * length + l]);
             acc[p][0] += value * u0;
             if (vectors == 2) {
                 acc[p][1] += value * u1;
@@ -174,34 +181,67 @@ TL_INLINE void product_block(const tl_real *v, int64_t length, const tl_real *u,
     }
 }
 
-/* `count` tiles of one element and one chunk of outputs. */
-TL_INLINE void product_sweep(int64_t count, const tl_real *v, int64_t length, const tl_real *u,
-                             tl_real *m, int64_t outputs, int vectors) {
-    const int64_t blocks = tl_conv_blocks(count, vectors);
-    int64_t first = 0;
-    for (int64_t b = 1; b <= blocks; b++) {
-        const int64_t end = count * b / blocks;
-        const tl_real *from = v + first * length;
-        tl_real *to = m + first * outputs;
-        if (vectors == 2) {
-            switch (end - first) { TL_CONV_CASES_2(product_block, from, length, u, to, outputs) }
-        } else {
-            switch (end - first) { TL_CONV_CASES_1(product_block, from, length, u, to, outputs) }
-        }
-        first = end;
+/* `count` tiles of one element and one chunk of outputs. Only the last piece has other than full
+ * blocks. */
+TL_INLINE void product_sweep(int64_t count, const tl_real *v, const int64_t length,
+                             const tl_real *u, tl_real *m, int64_t outputs, const int vectors) {
+    const int most = vectors == 2 ? BLOCK_2 : BLOCK_1;
+    int64_t t = 0;
+    for (; t + most <= count; t += most) {
+        product_block(v + t * length, length, u, m + t * outputs, outputs, most, vectors);
+    }
+    for (; t + 3 <= count; t += 3) {
+        product_block(v + t * length, length, u, m + t * outputs, outputs, 3, vectors);
+    }
+    for (; t < count; t++) {
+        product_block(v + t * length, length, u, m + t * outputs, outputs, 1, vectors);
     }
 }
 
+/* What a piece asks to be fetched for the next one while it multiplies. */
+typedef struct upcoming {
+    int64_t first, count; /* tiles */
+    const tl_real *source, *destination;
+} upcoming;
+
 /* M = V U for all elements and outputs. */
-TL_INLINE void products(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
-                        int64_t sources, int64_t destinations) {
+TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
+                        const int64_t sources, const upcoming *next) {
+    const int64_t destinations = plan->destinations;
     for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
-        const tl_real *from = v + e * plan->room * sources;
-        for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
-            product_sweep(count, from, sources, plan->weights + (e * destinations + o) * sources,
-                          m + e * plan->room * destinations + o, destinations,
-                          tl_conv_chunk_vectors(destinations, o / (2 * TL_LANES)));
+        if (e % 4 == 0) { /* little by little */
+            tl_winograd_prefetch(&plan->grid, next->first + next->count * e / TL_WINOGRAD_ELEMENTS,
+                                 next->first + next->count * (e + 4) / TL_WINOGRAD_ELEMENTS,
+                                 next->source, sources, next->destination, destinations);
         }
+        const tl_real *from = v + e * plan->source_step;
+        tl_real *to = m + e * plan->destination_step;
+        for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
+            const tl_real *u = plan->weights + (e * destinations + o) * sources;
+            if (tl_conv_chunk_vectors(destinations, o / (2 * TL_LANES)) == 2) {
+                product_sweep(count, from, sources, u, to + o, destinations, 2);
+            } else {
+                product_sweep(count, from, sources, u, to + o, destinations, 1);
+            }
+        }
+    }
+}
+
+/* The usual channel counts as constants: every address of a block is then a displacement. */
+static void products(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
+                     const upcoming *next) {
+    switch (plan->sources) {
+    case 16:
+        multiply(plan, count, v, m, 16, next);
+        break;
+    case 32:
+        multiply(plan, count, v, m, 32, next);
+        break;
+    case 64:
+        multiply(plan, count, v, m, 64, next);
+        break;
+    default:
+        multiply(plan, count, v, m, plan->sources, next);
     }
 }
 
@@ -224,31 +264,43 @@ TL_INLINE void output_vector(const tl_real *m, int64_t step, tl_v bias, tl_v y[2
     }
 }
 
+/* One tile: 2x2 outputs at y, or those of them that lie inside the image. */
+TL_INLINE void output_tile(const tl_real *m, int64_t step, int64_t channels, const tl_real *bias,
+                           bool below, bool right, int64_t row, tl_real *y, bool accumulate) {
+    for (int64_t c = 0; c < channels; c += TL_LANES) {
+        tl_v values[2][2];
+        output_vector(m + c, step, bias != NULL ? tl_v_load(bias + c) : tl_v_zero(), values);
+        TL_CONV_UNROLL
+        for (int i = 0; i < 2; i++) {
+            TL_CONV_UNROLL
+            for (int j = 0; j < 2; j++) {
+                if ((i == 0 || below) && (j == 0 || right)) {
+                    tl_real *to = y + i * row + j * channels + c;
+                    tl_v_store(to, accumulate ? values[i][j] + tl_v_load(to) : values[i][j]);
+                }
+            }
+        }
+    }
+}
+
 /* Output transform of `count` tiles from `tile` on. */
 static void output_tiles(const winograd_plan *plan, int64_t tile, int64_t count, const tl_real *m,
                          const tl_real *bias, tl_real *y, bool accumulate) {
     const tl_winograd_grid *g = &plan->grid;
     const int64_t channels = plan->destinations;
-    const int64_t step = plan->room * channels;
+    const int64_t step = plan->destination_step;
+    const int64_t row = g->destination[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
         const int64_t h = 2 * place.block[0];
         const int64_t w = 2 * place.block[1];
-        const int height = h + 1 < g->destination[0] ? 2 : 1;
-        const int width = w + 1 < g->destination[1] ? 2 : 1;
-        tl_real *corner =
-            y + ((place.image * g->destination[0] + h) * g->destination[1] + w) * channels;
-        for (int64_t c = 0; c < channels; c += TL_LANES) {
-            tl_v values[2][2];
-            output_vector(m + t * channels + c, step,
-                          bias != NULL ? tl_v_load(bias + c) : tl_v_zero(), values);
-            for (int i = 0; i < height; i++) {
-                for (int j = 0; j < width; j++) {
-                    tl_real *to = corner + (i * g->destination[1] + j) * channels + c;
-                    const tl_v value = values[i][j];
-                    tl_v_store(to, accumulate ? value + tl_v_load(to) : value);
-                }
-            }
+        const bool below = h + 1 < g->destination[0];
+        const bool right = w + 1 < g->destination[1];
+        tl_real *to = y + (place.image * g->destination[0] + h) * row + w * channels;
+        if (below && right && !accumulate) {
+            output_tile(m + t * channels, step, channels, bias, true, true, row, to, false);
+        } else {
+            output_tile(m + t * channels, step, channels, bias, below, right, row, to, accumulate);
         }
     }
 }
@@ -256,13 +308,17 @@ static void output_tiles(const winograd_plan *plan, int64_t tile, int64_t count,
 static void run_piece(const winograd_plan *plan, int64_t piece, const tl_real *source,
                       const tl_real *bias, tl_real *destination, bool accumulate, int thread) {
     tl_real *v = plan->work + thread * plan->work_values;
-    tl_real *m = v + TL_WINOGRAD_ELEMENTS * plan->room * plan->sources;
-    tl_real *patch = m + TL_WINOGRAD_ELEMENTS * plan->room * plan->destinations;
+    tl_real *m = v + TL_WINOGRAD_ELEMENTS * plan->source_step;
+    const tl_real *zeros = m + TL_WINOGRAD_ELEMENTS * plan->destination_step;
     const int64_t first = piece * plan->room;
     const int64_t count = tl_conv_minimum(plan->room, plan->grid.tiles - first);
+    const upcoming next = {.first = first + count,
+                           .count = tl_conv_minimum(plan->room, plan->grid.tiles - first - count),
+                           .source = source,
+                           .destination = destination};
     tl_winograd_input(&plan->grid, source, first, count, plan->sources, 0, plan->sources,
-                      plan->room, patch, v);
-    products(plan, count, v, m, plan->sources, plan->destinations);
+                      plan->source_step, zeros, v);
+    products(plan, count, v, m, &next);
     output_tiles(plan, first, count, m, bias, destination, accumulate);
 }
 
@@ -271,6 +327,10 @@ static void correlate(const tl_conv_shape *shape, tl_conv_direction direction,
                       tl_real *destination, bool accumulate, void *scratch, int threads) {
     const winograd_plan plan = make_plan(shape, direction, threads, scratch);
     transform_weights(shape, direction, weight, &plan, threads);
+    for (int t = 0; t < threads; t++) {
+        memset(plan.work + (t + 1) * plan.work_values - plan.sources, 0,
+               (size_t)plan.sources * sizeof(tl_real));
+    }
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
     for (int64_t piece = 0; piece < plan.pieces; piece++) {

@@ -65,20 +65,23 @@ TL_INLINE void tl_winograd_next(const tl_winograd_grid *g, tl_winograd_place *pl
     }
 }
 
-/* B^T d B of one vector of channels: d at p, v gets the 16 elements `step` apart. */
-TL_INLINE void tl_winograd_input_vector(const tl_real *p, int64_t row, int64_t column, tl_real *v,
+/* B^T d B of one vector of channels; d (i, j) at p + i row + j column, or at edge[4 i + j] + c
+ * where that is given. v gets the 16 elements `step` apart. */
+TL_INLINE void tl_winograd_input_vector(const tl_real *p, int64_t row, int64_t column,
+                                        const tl_real *const *edge, int64_t c, tl_real *v,
                                         int64_t step) {
     tl_v t[4][4];
     TL_CONV_UNROLL
     for (int j = 0; j < 4; j++) {
-        const tl_v d0 = tl_v_load(p + j * column);
-        const tl_v d1 = tl_v_load(p + row + j * column);
-        const tl_v d2 = tl_v_load(p + 2 * row + j * column);
-        const tl_v d3 = tl_v_load(p + 3 * row + j * column);
-        t[0][j] = d0 - d2;
-        t[1][j] = d1 + d2;
-        t[2][j] = d2 - d1;
-        t[3][j] = d1 - d3;
+        tl_v d[4];
+        TL_CONV_UNROLL
+        for (int i = 0; i < 4; i++) {
+            d[i] = tl_v_load(edge != NULL ? edge[4 * i + j] + c : p + i * row + j * column);
+        }
+        t[0][j] = d[0] - d[2];
+        t[1][j] = d[1] + d[2];
+        t[2][j] = d[2] - d[1];
+        t[3][j] = d[1] - d[3];
     }
     TL_CONV_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -89,51 +92,87 @@ TL_INLINE void tl_winograd_input_vector(const tl_real *p, int64_t row, int64_t c
     }
 }
 
-/* Copies the 4x4 source values of a tile at the image's edge, channels first ... first+count-1, to
- * `patch` [4][4][count], zeros outside the image. */
-static void tl_winograd_fill_patch(const tl_winograd_grid *g, const tl_real *image, int64_t h,
-                                   int64_t w, int64_t channels, int64_t first, int64_t count,
-                                   tl_real *patch) {
+/* The same for a tile at the image's edge, all `width` channels: outside the image lie `zeros`. */
+static inline void tl_winograd_input_edge(const tl_winograd_grid *g, const tl_real *image,
+                                          int64_t h, int64_t w, int64_t channels, int64_t width,
+                                          const tl_real *zeros, tl_real *v, int64_t step) {
+    const tl_real *at[TL_WINOGRAD_ELEMENTS];
     for (int64_t i = 0; i < 4; i++) {
-        for (int64_t j = 0; j < 4; j++, patch += count) {
-            const bool inside =
-                h + i >= 0 && h + i < g->source[0] && w + j >= 0 && w + j < g->source[1];
-            if (inside) {
-                const tl_real *from = image + ((h + i) * g->source[1] + w + j) * channels + first;
-                for (int64_t c = 0; c < count; c += TL_LANES) {
-                    tl_v_store(patch + c, tl_v_load(from + c));
-                }
-            } else {
-                for (int64_t c = 0; c < count; c += TL_LANES) {
-                    tl_v_store(patch + c, tl_v_zero());
-                }
-            }
+        const bool row_inside = h + i >= 0 && h + i < g->source[0];
+        for (int64_t j = 0; j < 4; j++) {
+            const bool inside = row_inside && w + j >= 0 && w + j < g->source[1];
+            at[4 * i + j] = inside ? image + ((h + i) * g->source[1] + w + j) * channels : zeros;
         }
+    }
+    for (int64_t c = 0; c < width; c += TL_LANES) {
+        tl_winograd_input_vector(NULL, 0, 0, at, c, v + c, step);
     }
 }
 
+/* From one of the 16 elements of `room` tiles of `width` channels to the next: not a power of two,
+ * so that the 16 places of one tile do not fall into one set of the cache. */
+TL_INLINE int64_t tl_winograd_step(int64_t room, int64_t width) {
+    return room * width + TL_LANES;
+}
+
 /* B^T d B of `count` tiles from `tile` on, channels first ... first+width-1 of `channels`:
- * v [16][room][width], tile after tile. `patch` holds 16 * width values. */
+ * v [16][room][width], tile after tile, elements `step` apart. `zeros` holds `width` zeros. */
 TL_INLINE void tl_winograd_input(const tl_winograd_grid *g, const tl_real *source, int64_t tile,
-                                 int64_t count, int64_t channels, int64_t first, int64_t width,
-                                 int64_t room, tl_real *patch, tl_real *v) {
+                                 int64_t count, const int64_t channels, int64_t first,
+                                 const int64_t width, int64_t step, const tl_real *zeros,
+                                 tl_real *v) {
+    const int64_t row = g->source[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
         const int64_t h = 2 * place.block[0] - g->padding[0];
         const int64_t w = 2 * place.block[1] - g->padding[1];
-        const tl_real *image = source + place.image * g->source[0] * g->source[1] * channels;
-        const tl_real *from = image + (h * g->source[1] + w) * channels + first;
-        int64_t column = channels;
-        int64_t row = g->source[1] * channels;
+        const tl_real *image = source + place.image * g->source[0] * row + first;
+        tl_real *to = v + t * width;
         if (h < 0 || w < 0 || h + 4 > g->source[0] || w + 4 > g->source[1]) {
-            tl_winograd_fill_patch(g, image, h, w, channels, first, width, patch);
-            from = patch;
-            column = width;
-            row = 4 * width;
+            tl_winograd_input_edge(g, image, h, w, channels, width, zeros, to, step);
+            continue;
         }
+        const tl_real *from = image + h * row + w * channels;
         for (int64_t c = 0; c < width; c += TL_LANES) {
-            tl_winograd_input_vector(from + c, row, column, v + t * width + c, room * width);
+            tl_winograd_input_vector(from + c, row, channels, NULL, 0, to + c, step);
         }
+    }
+}
+
+/* Asks for positions first ... end-1 of row `h` of an image, as far as they are inside. */
+TL_INLINE void tl_winograd_fetch(const tl_real *image, const int64_t extents[2], int64_t channels,
+                                 int64_t h, int64_t first, int64_t end, const int write) {
+    if (h < 0 || h >= extents[0]) {
+        return;
+    }
+    const tl_real *row = image + h * extents[1] * channels;
+    const tl_real *last = row + tl_conv_minimum(end, extents[1]) * channels;
+    const int64_t line = TL_ALIGNMENT / (int64_t)sizeof(tl_real);
+    for (const tl_real *p = row + tl_conv_maximum(first, 0) * channels; p < last; p += line) {
+        __builtin_prefetch(p, write, 2);
+    }
+}
+
+/* Asks for the memory of tiles first ... end-1 of a later piece: the two source rows that tiles
+ * above them have not read, and the destination. Their transforms would have to wait for it. */
+TL_INLINE void tl_winograd_prefetch(const tl_winograd_grid *g, int64_t first, int64_t end,
+                                    const tl_real *source, int64_t sources,
+                                    const tl_real *destination, int64_t destinations) {
+    while (first < end) {
+        const tl_winograd_place place = tl_winograd_place_of(g, first);
+        const int64_t count = tl_conv_minimum(end - first, g->blocks[1] - place.block[1]);
+        const tl_real *from = source + place.image * g->source[0] * g->source[1] * sources;
+        const tl_real *to =
+            destination + place.image * g->destination[0] * g->destination[1] * destinations;
+        for (int64_t i = 0; i < 2; i++) {
+            const int64_t h = 2 * place.block[0] + i;
+            const int64_t w = 2 * place.block[1];
+            const int64_t right = w + 2 - g->padding[1];
+            tl_winograd_fetch(from, g->source, sources, h + 2 - g->padding[0], right,
+                              right + 2 * count, 0);
+            tl_winograd_fetch(to, g->destination, destinations, h, w, w + 2 * count, 1);
+        }
+        first += count;
     }
 }
 

@@ -15,6 +15,10 @@
 enum {
     WINOGRAD_WEIGHT_ROOM = 48,    /* tiles transformed at a time */
     WINOGRAD_SLICE_CHANNELS = 64, /* input channels worked on at a time, at most */
+    /* input channels in a register block, for one and for two vectors of outputs */
+    BLOCK_1 = TL_VECTOR_REGISTERS == 32 ? 16 : 12,
+    BLOCK_2 = TL_VECTOR_REGISTERS == 32 ? 8 : 6,
+    REST = 2, /* divides what is left of any vector */
 };
 
 typedef struct weight_plan {
@@ -25,9 +29,9 @@ typedef struct weight_plan {
     int64_t pieces;
     int64_t slices; /* of the input channels */
     int64_t piece_values;
-    int64_t *offsets; /* per thread: of `room` tiles in V, then in the gradient's transform */
+    int64_t gradient_step; /* from an element to the next in the gradient's transform */
     tl_real *partial;
-    tl_real *work; /* per thread: V, the gradient's transform, patch */
+    tl_real *work; /* per thread: V, the gradient's transform, zeros */
     int64_t work_values;
     size_t bytes;
 } weight_plan;
@@ -52,10 +56,10 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
                         tl_conv_minimum(TL_CONV_PIECES / plan.pieces, plan.inputs / 32)));
     plan.slices = tl_conv_maximum(plan.slices, 1);
     const int64_t width = slice_start(&plan, 1) + TL_LANES; /* no slice is wider */
-    plan.work_values = TL_WINOGRAD_ELEMENTS * (plan.room * (width + plan.outputs) + width);
+    plan.gradient_step = tl_winograd_step(plan.room, plan.outputs);
+    plan.work_values =
+        TL_WINOGRAD_ELEMENTS * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
     size_t used = 0;
-    plan.offsets =
-        tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.room * 2 * sizeof(int64_t));
     plan.partial =
         tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.piece_values) * sizeof(tl_real));
     plan.work =
@@ -69,7 +73,7 @@ static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t t
                            tl_real *w) {
     const tl_winograd_grid *g = &plan->grid;
     const int64_t channels = plan->outputs;
-    const int64_t step = plan->room * channels;
+    const int64_t step = plan->gradient_step;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
         const int64_t h = 2 * place.block[0];
@@ -100,24 +104,93 @@ static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t t
     }
 }
 
+/* sum[r] += over the tiles, v[t][r] * w[t][0 ... vectors * TL_LANES - 1], for a block of rows. */
+TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
+                           int64_t outputs, tl_real *sum, const int rows, const int vectors) {
+    tl_v acc[BLOCK_1][2];
+    TL_CONV_UNROLL
+    for (int r = 0; r < rows; r++) {
+        acc[r][0] = tl_v_zero();
+        acc[r][1] = tl_v_zero();
+    }
+    TL_UNROLL_4
+    for (int64_t t = 0; t < count; t++, v += width, w += outputs) {
+        tl_v w0 = tl_v_load(w);
+        TL_V_PIN(w0);
+        tl_v w1 = w0;
+        if (vectors == 2) {
+            w1 = tl_v_load(w + TL_LANES);
+            TL_V_PIN(w1);
+        }
+        TL_CONV_UNROLL
+        for (int r = 0; r < rows; r++) {
+            const tl_v value = tl_v_set(v[r]);
+            acc[r][0] += value * w0;
+            if (vectors == 2) {
+                acc[r][1] += value * w1;
+            }
+        }
+    }
+    TL_CONV_UNROLL
+    for (int r = 0; r < rows; r++) {
+        tl_real *to = sum + r * vectors * TL_LANES;
+        tl_v_store(to, tl_v_load(to) + acc[r][0]);
+        if (vectors == 2) {
+            tl_v_store(to + TL_LANES, tl_v_load(to + TL_LANES) + acc[r][1]);
+        }
+    }
+}
+
+/* All rows of one element and one chunk: `width` is a whole number of vectors, and of blocks or
+ * half blocks. */
+TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
+                           int64_t outputs, tl_real *sum, const int vectors) {
+    const int most = vectors == 2 ? BLOCK_2 : BLOCK_1;
+    int64_t r = 0;
+    for (; r + most <= width; r += most) {
+        outer_block(count, v + r, width, w, outputs, sum + r * vectors * TL_LANES, most, vectors);
+    }
+    for (; r < width; r += REST) {
+        outer_block(count, v + r, width, w, outputs, sum + r * vectors * TL_LANES, REST, vectors);
+    }
+}
+
 /* Adds `count` tiles' products to a partial gradient, input channels first ... first+width-1. */
-static void add_products(const weight_plan *plan, int64_t count, const tl_real *v, const tl_real *w,
-                         int64_t first, int64_t width, const int64_t *v_offsets,
-                         const int64_t *w_offsets, tl_real *partial) {
+TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_real *v,
+                               const tl_real *w, int64_t first, const int64_t width,
+                               tl_real *partial) {
     const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    const int64_t v_step = tl_winograd_step(plan->room, width);
     for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
         for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
             const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
-            const tl_conv_outer outer = {
-                .x = v + e * plan->room * width,
-                .x_offsets = v_offsets,
-                .y = w + e * plan->room * plan->outputs + chunk * 2 * TL_LANES,
-                .y_offsets = w_offsets,
-                .positions = count,
-                .sum = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk) +
-                       (e * plan->inputs + first) * vectors * TL_LANES};
-            tl_conv_outer_sweep(outer, width, vectors);
+            const tl_real *from = w + e * plan->gradient_step + chunk * 2 * TL_LANES;
+            tl_real *sum = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk) +
+                           (e * plan->inputs + first) * vectors * TL_LANES;
+            if (vectors == 2) {
+                outer_sweep(count, v + e * v_step, width, from, plan->outputs, sum, 2);
+            } else {
+                outer_sweep(count, v + e * v_step, width, from, plan->outputs, sum, 1);
+            }
         }
+    }
+}
+
+/* The usual widths as constants: every address of a block is then a displacement. */
+static void add_products(const weight_plan *plan, int64_t count, const tl_real *v, const tl_real *w,
+                         int64_t first, int64_t width, tl_real *partial) {
+    switch (width) {
+    case 16:
+        add_products_of(plan, count, v, w, first, 16, partial);
+        break;
+    case 32:
+        add_products_of(plan, count, v, w, first, 32, partial);
+        break;
+    case 64:
+        add_products_of(plan, count, v, w, first, 64, partial);
+        break;
+    default:
+        add_products_of(plan, count, v, w, first, width, partial);
     }
 }
 
@@ -137,25 +210,21 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
                       const tl_real *dy, int thread) {
     const int64_t first = slice_start(plan, slice);
     const int64_t width = slice_start(plan, slice + 1) - first;
-    int64_t *v_offsets = plan->offsets + thread * plan->room * 2;
-    int64_t *w_offsets = v_offsets + plan->room;
-    for (int64_t t = 0; t < plan->room; t++) {
-        v_offsets[t] = t * width;
-        w_offsets[t] = t * plan->outputs;
-    }
     tl_real *partial = plan->partial + piece * plan->piece_values;
     tl_real *v = plan->work + thread * plan->work_values;
-    tl_real *w = v + TL_WINOGRAD_ELEMENTS * plan->room * width;
-    tl_real *patch = w + TL_WINOGRAD_ELEMENTS * plan->room * plan->outputs;
+    const int64_t v_step = tl_winograd_step(plan->room, width);
+    tl_real *w = v + TL_WINOGRAD_ELEMENTS * v_step;
+    tl_real *zeros = w + TL_WINOGRAD_ELEMENTS * plan->gradient_step;
+    memset(zeros, 0, (size_t)width * sizeof(tl_real));
     clear_slice(plan, first, width, partial);
     const int64_t tiles = plan->grid.tiles;
     const int64_t end = tiles * (piece + 1) / plan->pieces;
     for (int64_t tile = tiles * piece / plan->pieces; tile < end; tile += plan->room) {
         const int64_t count = tl_conv_minimum(plan->room, end - tile);
-        tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, plan->room,
-                          patch, v);
+        tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, v_step, zeros,
+                          v);
         gradient_tiles(plan, dy, tile, count, w);
-        add_products(plan, count, v, w, first, width, v_offsets, w_offsets, partial);
+        add_products(plan, count, v, w, first, width, partial);
     }
 }
 
