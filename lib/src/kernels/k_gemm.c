@@ -27,7 +27,7 @@
 
 enum {
     BLOCK_K = 256,
-    BLOCK_M = 192,
+    BLOCK_M = 256,
     BLOCK_N = 512,
     DOT_BLOCK_K = 2048, /* per lane 2048 / LANES products in a row */
     TASKS_WANTED = 8,   /* enough for a few threads; more only where there is much work */
