@@ -118,7 +118,7 @@ tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape) {
         (void)tl_op_finish(op, NULL);
         return NULL;
     }
-    output->own_storage = (tl_storage){.data = data, .bytes = bytes, .references = 1};
+    output->own_storage = (tl_storage){.data = data, .bytes = bytes, .references = 1, .holders = 1};
     output->storage = &output->own_storage;
     output->requires_grad = op->recorded;
     op->node->output = output;
@@ -133,6 +133,7 @@ tl_tensor *tl_op_output_view(tl_op *op, int index, int rank, const int64_t *shap
     }
     output->storage = op->node->inputs[index]->storage;
     output->storage->references++;
+    output->storage->holders++;
     output->requires_grad = op->recorded;
     op->node->output = output;
     return output;
@@ -178,6 +179,14 @@ void tl_op_save_output(tl_op *op) {
     }
 }
 
+void tl_op_set_recompute(tl_op *op, tl_recompute_function recompute, double flops) {
+    if (op->recorded) {
+        op->node->recompute = recompute;
+        op->node->recompute_flops = flops;
+        op->node->output->storage->maker = op->node;
+    }
+}
+
 void tl_op_set_flops(tl_op *op, double forward, double backward) {
     tl_cost *cost = &op->node->cost;
     cost->forward_flops = forward;
@@ -194,30 +203,30 @@ void tl_op_set_flops_executed(tl_op *op, double forward, double backward) {
     op->node->cost.backward_flops_executed = backward;
 }
 
-static void count_saved(tl_storage *storage, uint64_t *bytes) {
-    if (storage != NULL && !storage->saved) {
-        storage->saved = true;
+static void count_saved(tl_node *node, tl_storage *storage, uint64_t *bytes) {
+    if (storage != NULL && storage->counter == NULL) {
+        storage->counter = node;
         *bytes += storage->bytes;
     }
 }
 
 /* Bytes this node keeps for backward, beyond what other nodes keep already. Parameters, which live
  * anyway, do not count. */
-static uint64_t saved_bytes(const tl_node *node) {
+static uint64_t saved_bytes(tl_node *node) {
     uint64_t bytes = 0;
     for (int i = 0; i < node->input_count; i++) {
         if (node->saved_inputs[i] != NULL && node->inputs[i]->tape != NULL) {
-            count_saved(node->saved_inputs[i], &bytes);
+            count_saved(node, node->saved_inputs[i], &bytes);
         }
     }
-    count_saved(node->saved_output, &bytes);
+    count_saved(node, node->saved_output, &bytes);
     for (const tl_node_memory *m = node->kept; m != NULL; m = m->next) {
         bytes += m->bytes;
     }
     return bytes;
 }
 
-static void count_cost(tl_tape *tape, const tl_node *node) {
+static void count_cost(tl_tape *tape, tl_node *node) {
     tl_cost_entry *entry = NULL;
     for (int i = 0; i < tape->cost_count && entry == NULL; i++) {
         if (strcmp(tape->cost_entries[i].operation, node->operation) == 0) {
@@ -240,6 +249,7 @@ static void count_cost(tl_tape *tape, const tl_node *node) {
         entry = &tape->cost_entries[tape->cost_count++];
         *entry = (tl_cost_entry){.operation = node->operation};
     }
+    node->cost_entry = (int)(entry - tape->cost_entries);
     entry->calls++;
     entry->cost.forward_flops += node->cost.forward_flops;
     entry->cost.backward_flops += node->cost.backward_flops;
@@ -393,6 +403,34 @@ void *tl_node_scratch(tl_node *node, size_t bytes) {
 
 /* ------------------------------------------------------------------ the backward pass */
 
+/* Brings back the values that `node` has saved, and for that those that their makers have. */
+static void restore_saved(tl_node *node);
+
+static void restore(tl_node *node, tl_storage *storage) {
+    tl_tape *tape = node->tape;
+    if (storage == NULL || storage->data != NULL || tape->error.status != TL_OK) {
+        return;
+    }
+    tl_node *maker = storage->maker;
+    restore_saved(maker);
+    storage->data = tl_pool_allocate(tape->pool, storage->bytes);
+    if (storage->data == NULL) {
+        (void)tl_tape_fail_memory(tape, maker->operation, storage->bytes);
+        return;
+    }
+    if (tape->error.status == TL_OK) {
+        (void)maker->recompute(maker, storage->data);
+    }
+    memory_release(tape, &maker->scratch);
+}
+
+static void restore_saved(tl_node *node) {
+    for (int i = 0; i < node->input_count; i++) {
+        restore(node, node->saved_inputs[i]);
+    }
+    restore(node, node->saved_output);
+}
+
 static void backward_release(tl_node *node) {
     tl_tape *tape = node->tape;
     tl_tensor *output = node->output;
@@ -459,6 +497,9 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
     }
     tape->backward_done = true;
     for (tl_node *node = tape->last_node; node != NULL; node = node->previous) {
+        if (node->output->has_grad) {
+            restore_saved(node);
+        }
         if (node->output->has_grad && tape->error.status == TL_OK) {
             node->backward(node);
             if (tape->check_finite && tape->error.status == TL_OK) {

@@ -59,6 +59,11 @@ void *tl_op_state(tl_op *op, size_t bytes);
 void tl_op_save_input(tl_op *op, int index);
 void tl_op_save_output(tl_op *op);
 
+/* Says that the result can be computed again from the inputs that were saved, for so many FLOPs.
+ * Once the caller has released it, it is then not kept for backward functions that read it but made
+ * again when the first of them runs. */
+void tl_op_set_recompute(tl_op *op, tl_recompute_function recompute, double flops);
+
 /* FLOPs of the algorithm; `executed` is the same unless set apart. */
 void tl_op_set_flops(tl_op *op, double forward, double backward);
 void tl_op_set_flops_executed(tl_op *op, double forward, double backward);

@@ -206,6 +206,21 @@ void tl_storage_drop(tl_tape *tape, tl_storage *storage) {
     }
 }
 
+void tl_storage_forget(tl_tape *tape, tl_storage *storage) {
+    if (storage->maker == NULL || storage->holders > 0 || storage->references == 0 ||
+        storage->data == NULL || tape->backward_done) {
+        return;
+    }
+    tl_pool_release(tape->pool, storage->data);
+    storage->data = NULL;
+    if (storage->counter != NULL) {
+        tape->cost_entries[storage->counter->cost_entry].cost.saved_bytes -= storage->bytes;
+        storage->counter = NULL;
+    }
+    const tl_node *maker = storage->maker;
+    tape->cost_entries[maker->cost_entry].cost.backward_flops_executed += maker->recompute_flops;
+}
+
 static bool tensors_reserve(tl_tape *tape) {
     if (tape->tensor_count < tape->tensor_capacity) {
         return true;
@@ -263,6 +278,7 @@ static tl_tensor *input_create(tl_tape *tape, const tl_array *array, bool with_g
     tensor->own_storage = (tl_storage){.data = array->data,
                                        .bytes = (size_t)tensor->size * sizeof(tl_real),
                                        .references = 1,
+                                       .holders = 1,
                                        .borrowed = true};
     tensor->storage = &tensor->own_storage;
     tensor->requires_grad = with_grad;
@@ -282,8 +298,11 @@ void tl_release(tl_tape *tape, tl_tensor *tensor) {
     if (tensor == NULL || tensor->tape != tape || tensor->storage == NULL) {
         return;
     }
-    tl_storage_drop(tape, tensor->storage);
+    tl_storage *storage = tensor->storage;
     tensor->storage = NULL;
+    storage->holders--;
+    tl_storage_drop(tape, storage);
+    tl_storage_forget(tape, storage);
 }
 
 void tl_retain_grad(tl_tape *tape, tl_tensor *tensor) {

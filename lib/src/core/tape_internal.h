@@ -8,6 +8,9 @@
 typedef struct tl_node tl_node;
 
 typedef void (*tl_backward_function)(tl_node *node);
+/* Computes a node's result once more, into `output`, from the inputs that it saved; false if memory
+ * failed. */
+typedef bool (*tl_recompute_function)(tl_node *node, tl_real *output);
 
 /* A piece of pool memory that goes with a node. */
 typedef struct tl_node_memory {
@@ -20,6 +23,8 @@ struct tl_node {
     tl_tape *tape;
     const char *operation;
     tl_backward_function backward;
+    tl_recompute_function recompute; /* NULL: the result cannot be had again */
+    double recompute_flops;
     void *state;
     int input_count;
     tl_tensor **inputs;
@@ -29,6 +34,7 @@ struct tl_node {
     tl_node_memory *kept;    /* until backward has run */
     tl_node_memory *scratch; /* until the current call ends */
     tl_cost cost;
+    int cost_entry; /* its row in the tape's report */
     bool executed_set;
     bool grad_passed;  /* the output's gradient buffer was handed to an input */
     tl_node *previous; /* on the tape */
@@ -72,6 +78,10 @@ void *tl_tape_arena(tl_tape *tape, size_t bytes);
 
 /* A new tensor without values, or NULL with the error recorded. */
 tl_tensor *tl_tape_new_tensor(tl_tape *tape, const char *what, int rank, const int64_t *shape);
+
+/* Of a result that the caller has released and that is kept for backward only: gives the memory
+ * back if its node can compute it again. */
+void tl_storage_forget(tl_tape *tape, tl_storage *storage);
 
 /* Drops a reference; memory of the pool goes back with the last one. */
 void tl_storage_drop(tl_tape *tape, tl_storage *storage);

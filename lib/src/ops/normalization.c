@@ -16,7 +16,8 @@
  *     dx = scale g + slope (x - c) + constant,
  *          slope = -s^2 Q / m,  constant = -s P / m - slope r.
  *
- * Saved: x; mu and s per set and group (16 bytes); y where a ReLU follows a residual.
+ * Saved: x; mu and s per set and group (16 bytes); y where a ReLU follows a residual. Without a
+ * residual y can be computed again, and is not kept for those who read it.
  */
 #include <tapeline/normalization.h>
 
@@ -279,6 +280,23 @@ static const tl_real *values_or_null(const tl_tensor *tensor) {
     return tensor != NULL ? tensor->storage->data : NULL;
 }
 
+/* The result again, from the x that was saved (never with a residual, which is not). */
+static bool recompute(tl_node *node, tl_real *y) {
+    const norm_state *state = node->state;
+    const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
+    const int64_t count = state->shape.sets * state->shape.channels;
+    tl_real *memory = tl_node_scratch(node, (size_t)count * FORWARD_COEFFICIENTS * sizeof *memory);
+    void *scratch = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
+    if (memory == NULL || scratch == NULL) {
+        return false;
+    }
+    const coefficients c = forward_coefficients(memory, count);
+    set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), c);
+    kernels->apply(state->shape, tl_node_input(node, X), NULL, affine_of(c),
+                   state->mask == TL_CHANNEL_NORM_RECOMPUTE, y, scratch, TL_NODE_THREADS(node));
+    return true;
+}
+
 /* y from the statistics in `state`. `scratch` is the kernels'. */
 static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, void *scratch) {
     const int64_t count = state->shape.sets * state->shape.channels;
@@ -310,6 +328,9 @@ static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, voi
     const double extra = (call->residual != NULL ? 1.0 : 0.0) + (call->relu ? 1.0 : 0.0);
     const double statistics = state->statistics ? 4.0 : 0.0;
     tl_op_set_flops(op, size * (3.0 + statistics + extra), size * (5.0 + statistics + extra));
+    if (call->residual == NULL) {
+        tl_op_set_recompute(op, recompute, size * (3.0 + extra));
+    }
     return tl_op_finish(op, norm_backward);
 }
 
