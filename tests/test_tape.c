@@ -48,6 +48,55 @@ START_TEST(null_passes_through) {
 }
 END_TEST
 
+/* x -> batch norm -> batch norm + relu -> reshape -> linear, twice: the second keeps every result.
+ */
+static tl_cost run_norms(tl_array x, tl_tensor *weight, bool release, tl_real *dx) {
+    tl_tape *tape = tl_tape_create(NULL);
+    tl_tensor *in = tl_input_with_grad(tape, &x);
+    tl_tensor *first = tl_batch_norm(tape, in, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *second = tl_batch_norm_relu(tape, first, NULL, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *view = tl_reshape(tape, second, 2, (int64_t[]){tl_tensor_size(in) / 6, 6});
+    tl_tensor *y = tl_linear(tape, view, weight, NULL);
+    tl_tensor *loss = tl_sum(tape, tl_mul(tape, y, y), 0, NULL, false);
+    if (release) {
+        tl_release(tape, first);
+        tl_release(tape, second);
+        tl_release(tape, view);
+        tl_release(tape, y);
+    }
+    const tl_cost cost = tl_tape_cost(tape);
+    ck_assert_int_eq(tl_backward(tape, loss), TL_OK);
+    memcpy(dx, tl_tensor_grad(in), (size_t)tl_tensor_size(in) * sizeof *dx);
+    tl_tape_free(tape);
+    return cost;
+}
+
+START_TEST(released_results_are_computed_again) {
+    enum { ROWS = 40, CHANNELS = 6, SIZE = ROWS * CHANNELS };
+    tl_real *values = random_values(SIZE, 3, -1, 2);
+    tl_real kept_dx[SIZE];
+    tl_real dx[SIZE];
+    tl_context *context = tl_context_create(NULL);
+    tl_tensor *weight = tl_tensor_create(context, 2, (int64_t[]){4, CHANNELS}, true, NULL);
+    fill_uniform(tl_tensor_data(weight), 4 * CHANNELS, 5, -1, 1);
+    const tl_array x = array_of(2, (int64_t[]){ROWS, CHANNELS}, values);
+    const tl_cost kept = run_norms(x, weight, false, kept_dx);
+    tl_real dweight[4 * CHANNELS];
+    memcpy(dweight, tl_tensor_grad(weight), sizeof dweight);
+    tl_tensor_clear_grad(weight);
+    const tl_cost made_again = run_norms(x, weight, true, dx);
+    assert_same_bits("dx", SIZE, dx, kept_dx);
+    assert_same_bits("dweight", 4 * CHANNELS, tl_tensor_grad(weight), dweight);
+    /* both normalised results: one is read by the other norm, one, through a view, by linear */
+    ck_assert_uint_eq(kept.saved_bytes - made_again.saved_bytes, 2 * SIZE * sizeof(tl_real));
+    ck_assert(made_again.backward_flops_executed > kept.backward_flops_executed);
+    ck_assert(made_again.backward_flops == kept.backward_flops);
+    tl_tensor_free(weight);
+    tl_context_free(context);
+    free(values);
+}
+END_TEST
+
 START_TEST(bad_inputs) {
     tl_tape *tape = tl_tape_create(NULL);
     tl_real values[6] = {0};
@@ -566,6 +615,7 @@ int main(void) {
     tcase_add_test(test_case, check_finite);
     tcase_add_test(test_case, cost_report);
     tcase_add_test(test_case, second_step_allocates_nothing);
+    tcase_add_test(test_case, released_results_are_computed_again);
     tcase_add_test(test_case, memory_limit);
     tcase_add_test(test_case, failing_allocations);
     tcase_add_test(test_case, recovers_from_out_of_memory);

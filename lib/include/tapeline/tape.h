@@ -15,8 +15,9 @@
  * Lifetime of results. A result and its values live until tl_tape_reset. tl_release says that the
  * caller will neither read a result nor feed it to another operation: its memory is then given
  * back as soon as no backward function needs it (at once when not recording). Layers and models
- * release all their intermediate results. Gradients of intermediate results are given back during
- * the backward pass at their last use.
+ * release all their intermediate results. A released result of a normalisation is not kept at all:
+ * the backward pass computes it once more, to the same bits. Gradients of intermediate results are
+ * given back during the backward pass at their last use.
  */
 #ifndef TL_TAPE_H
 #define TL_TAPE_H
