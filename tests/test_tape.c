@@ -97,6 +97,22 @@ START_TEST(released_results_are_computed_again) {
 }
 END_TEST
 
+START_TEST(parameters_freed_before_the_tape) {
+    tl_context *context = tl_context_create(NULL);
+    tl_tape *tape = tl_tape_create(context);
+    tl_real values[6] = {1, 2, 3, 4, 5, 6};
+    tl_tensor *weight = tl_tensor_create(context, 2, (int64_t[]){4, 3}, true, NULL);
+    fill_uniform(tl_tensor_data(weight), 12, 5, -1, 1);
+    ck_assert_ptr_nonnull(
+        tl_linear(tape, tl_input_with_grad(tape, ARRAY_POINTER(values, 2, 3)), weight, NULL));
+    tl_tensor_free(weight);
+    tl_tape_reset(tape); /* its nodes had saved the weight */
+    tl_tape_free(tape);
+    ck_assert_uint_eq(tl_context_memory(context).current, 0);
+    tl_context_free(context);
+}
+END_TEST
+
 START_TEST(bad_inputs) {
     tl_tape *tape = tl_tape_create(NULL);
     tl_real values[6] = {0};
@@ -616,6 +632,7 @@ int main(void) {
     tcase_add_test(test_case, cost_report);
     tcase_add_test(test_case, second_step_allocates_nothing);
     tcase_add_test(test_case, released_results_are_computed_again);
+    tcase_add_test(test_case, parameters_freed_before_the_tape);
     tcase_add_test(test_case, memory_limit);
     tcase_add_test(test_case, failing_allocations);
     tcase_add_test(test_case, recovers_from_out_of_memory);

@@ -166,10 +166,22 @@ void *tl_op_state(tl_op *op, size_t bytes) {
 }
 
 void tl_op_save_input(tl_op *op, int index) {
-    if (op->recorded && op->node->saved_inputs[index] == NULL) {
-        op->node->saved_inputs[index] = op->node->inputs[index]->storage;
-        op->node->saved_inputs[index]->references++;
+    if (!op->recorded || op->node->saved_inputs[index] != NULL) {
+        return;
     }
+    const tl_tensor *input = op->node->inputs[index];
+    tl_storage *storage = input->storage;
+    if (input->tape == NULL) { /* a parameter may be freed before the tape is reset */
+        storage = tl_tape_arena(op->tape, sizeof *storage);
+        if (storage == NULL) {
+            (void)tl_tape_fail_memory(op->tape, op->node->operation, sizeof *storage);
+            return;
+        }
+        *storage = (tl_storage){
+            .data = input->storage->data, .bytes = input->storage->bytes, .borrowed = true};
+    }
+    storage->references++;
+    op->node->saved_inputs[index] = storage;
 }
 
 void tl_op_save_output(tl_op *op) {
