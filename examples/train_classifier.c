@@ -233,7 +233,7 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .type = OPTION_NUMBER,
          .value = &s->learning_rate,
          .argument = "X",
-         .help = "(highest) learning rate; default 0.2 for sgd, 0.003 for adam and adamw",
+         .help = "(highest) learning rate; default 0.2 for sgd (local: 0.05), 0.003 for adam and adamw",
          .low = 0,
          .high = 1e6,
          .keep = OPTION_MUST_AGREE},
@@ -398,7 +398,7 @@ static int check_settings(session *x) {
         s->width = is_local(s) ? 32 : 16;
     }
     if (isnan(s->learning_rate)) {
-        s->learning_rate = s->optimizer == OPTIMIZER_SGD ? 0.2 : 0.003;
+        s->learning_rate = s->optimizer != OPTIMIZER_SGD ? 0.003 : is_local(s) ? 0.05 : 0.2;
     }
     if (isnan(s->weight_decay)) {
         s->weight_decay = s->optimizer == OPTIMIZER_ADAMW ? 0.01 : 5e-4;
