@@ -37,5 +37,6 @@
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
 #include <tapeline/upsample.h>
+#include <tapeline/version.h>
 
 #endif

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <tapeline/version.h>
+
 #include "io/hdf5_file.h"
 #include "io/hdf5_lock.h"
 #include "io/user_block.h"
@@ -213,7 +215,7 @@ static tl_status write_our_own(const writer *w) {
     const tl_state_entry entries[] = {
         {.path = "format", .kind = TL_STATE_STRING, .string = TL_CHECKPOINT_FORMAT},
         {.path = "version", .kind = TL_STATE_INTEGER, .integer = TL_CHECKPOINT_VERSION},
-        {.path = "library_version", .kind = TL_STATE_STRING, .string = TL_VERSION_STRING},
+        {.path = "library_version", .kind = TL_STATE_STRING, .string = tl_version()},
         {.path = "created", .kind = TL_STATE_STRING, .string = created},
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
