@@ -129,6 +129,32 @@ START_TEST(counts_bytes) {
 }
 END_TEST
 
+/* What is computed again for the backward pass is part of its maker's backward. */
+START_TEST(counts_what_is_computed_again) {
+    tl_context *context = context_with(1, NULL);
+    net n;
+    net_init(&n, context);
+    tl_profile *profile = tl_profile_create(context, 100, NULL);
+    tl_tape_set_profile(n.tape, profile);
+    tl_tensor *x = tl_input_with_grad(n.tape, ARRAY_POINTER(n.x, BATCH, INPUTS));
+    tl_tensor *h = tl_batch_norm_relu(n.tape, x, NULL, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *y = tl_linear(n.tape, h, n.weight, n.bias);
+    tl_release(n.tape, h);
+    ck_assert_int_eq(tl_backward(n.tape, tl_cross_entropy(n.tape, y, n.labels, NULL)), TL_OK);
+    int rows;
+    const tl_cost_entry *cost = tl_tape_cost_entries(n.tape, &rows);
+    const tl_profile_entry *norm = entry_named(profile, cost[0].operation);
+    ck_assert(cost[0].cost.backward_flops_executed > cost[0].cost.backward_flops);
+    ck_assert(norm->backward.flops_executed == cost[0].cost.backward_flops_executed);
+    ck_assert(norm->backward.flops == cost[0].cost.backward_flops);
+    ck_assert_int_eq(norm->backward.calls, 1);
+    ck_assert_int_eq(tl_profile_event_count(profile, NULL), 3 * 2 + 1);
+    net_clear(&n);
+    tl_profile_free(profile);
+    tl_context_free(context);
+}
+END_TEST
+
 START_TEST(changes_nothing) {
     tl_context *context = context_with(2, NULL);
     net plain, timed;
@@ -455,6 +481,7 @@ int main(void) {
     Suite *suite = suite_with_case("profile", &test_case);
     tcase_add_test(test_case, agrees_with_the_cost_report);
     tcase_add_test(test_case, counts_bytes);
+    tcase_add_test(test_case, counts_what_is_computed_again);
     tcase_add_test(test_case, changes_nothing);
     tcase_add_test(test_case, counts_only_while_set);
     tcase_add_test(test_case, failed_operations_do_not_count);

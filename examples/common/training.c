@@ -418,6 +418,10 @@ int training_run(training *t) {
         if (t->profile == NULL) {
             return work_error(t->program, "%s", error.message);
         }
+        /* a path that cannot be written is found now, not when all is done */
+        if (tl_profile_write_trace(t->profile, t->profile_path, &error) != TL_OK) {
+            return work_error(t->program, "%s", error.message);
+        }
         tl_tape_set_profile(t->tape, t->profile);
     }
     const int code = run_epochs(t);

@@ -52,7 +52,7 @@ typedef struct tl_profile_work {
 typedef struct tl_profile_entry {
     const char *operation; /* "conv2d" */
     tl_profile_work forward;
-    tl_profile_work backward;
+    tl_profile_work backward; /* with results that are computed again for it */
 } tl_profile_entry;
 
 typedef struct tl_profile_span {

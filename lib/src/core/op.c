@@ -422,6 +422,15 @@ void *tl_node_scratch(tl_node *node, size_t bytes) {
 
 /* ------------------------------------------------------------------ the backward pass */
 
+static void run_recompute(tl_node *node, tl_real *output) {
+    tl_profile *profile = node->tape->profile;
+    const int64_t started = profile != NULL ? tl_profile_now() : 0;
+    (void)node->recompute(node, output);
+    if (profile != NULL) {
+        tl_profile_add_recompute(profile, node, started);
+    }
+}
+
 /* Brings back the values that `node` has saved, and for that those that their makers have. */
 static void restore_saved(tl_node *node);
 
@@ -438,7 +447,7 @@ static void restore(tl_node *node, tl_storage *storage) {
         return;
     }
     if (tape->error.status == TL_OK) {
-        (void)maker->recompute(maker, storage->data);
+        run_recompute(maker, storage->data);
     }
     memory_release(tape, &maker->scratch);
 }

@@ -99,15 +99,18 @@ static void add_work(tl_profile *profile, const tl_node *node, tl_profile_phase 
                      int64_t started, double bytes) {
     const int64_t ended = tl_profile_now();
     const bool forward = phase == TL_PROFILE_FORWARD;
-    const double flops = forward ? node->cost.forward_flops : node->cost.backward_flops;
+    const bool again = phase == TL_PROFILE_RECOMPUTE; /* its FLOPs are none of the algorithm's */
+    const double flops = again ? 0 : forward ? node->cost.forward_flops : node->cost.backward_flops;
+    const double executed = again     ? node->recompute_flops
+                            : forward ? node->cost.forward_flops_executed
+                                      : node->cost.backward_flops_executed;
     tl_profile_entry *entry = entry_of(profile, node->operation);
     if (entry != NULL) {
         tl_profile_work *work = forward ? &entry->forward : &entry->backward;
-        work->calls++;
+        work->calls += !again;
         work->seconds += 1e-9 * (double)(ended - started);
         work->flops += flops;
-        work->flops_executed +=
-            forward ? node->cost.forward_flops_executed : node->cost.backward_flops_executed;
+        work->flops_executed += executed;
         work->bytes += bytes;
     }
     add_event(profile, &(tl_profile_event){.name = node->operation,
@@ -143,6 +146,15 @@ static double forward_bytes(const tl_node *node) {
     return bytes;
 }
 
+/* What was saved of the inputs, and the result. */
+static double recompute_bytes(const tl_node *node) {
+    double bytes = tensor_bytes(node->output);
+    for (int i = 0; i < node->input_count; i++) {
+        bytes += node->saved_inputs[i] != NULL ? tensor_bytes(node->inputs[i]) : 0;
+    }
+    return bytes;
+}
+
 /* The gradient that flows in, what was saved, and the gradients that are written. Where the only
  * one of them is the one that flows in, passed on, nothing moves. */
 static double backward_bytes(const tl_node *node) {
@@ -167,6 +179,10 @@ void tl_profile_add_forward(tl_profile *profile, const tl_node *node, int64_t st
 
 void tl_profile_add_backward(tl_profile *profile, const tl_node *node, int64_t started) {
     add_work(profile, node, TL_PROFILE_BACKWARD, started, backward_bytes(node));
+}
+
+void tl_profile_add_recompute(tl_profile *profile, const tl_node *node, int64_t started) {
+    add_work(profile, node, TL_PROFILE_RECOMPUTE, started, recompute_bytes(node));
 }
 
 /* ------------------------------------------------------------------ spans */

@@ -11,6 +11,7 @@ enum { PROFILE_DEPTH = 16 }; /* of spans in spans, as profile.h says */
 typedef enum tl_profile_phase {
     TL_PROFILE_FORWARD,
     TL_PROFILE_BACKWARD,
+    TL_PROFILE_RECOMPUTE,
     TL_PROFILE_SPAN,
 } tl_profile_phase;
 
@@ -40,8 +41,9 @@ struct tl_profile {
 /* Nanoseconds on a steady clock. */
 int64_t tl_profile_now(void);
 
-/* The node's forward or backward function has just run, since `started`. */
+/* The node's forward, backward or recompute function has just run, since `started`. */
 void tl_profile_add_forward(tl_profile *profile, const tl_node *node, int64_t started);
 void tl_profile_add_backward(tl_profile *profile, const tl_node *node, int64_t started);
+void tl_profile_add_recompute(tl_profile *profile, const tl_node *node, int64_t started);
 
 #endif

@@ -23,7 +23,7 @@ static void write_string(FILE *file, const char *text) {
 }
 
 static void write_event(FILE *file, const tl_profile_event *event, int64_t created) {
-    static const char *const categories[] = {"forward", "backward", "span"};
+    static const char *const categories[] = {"forward", "backward", "recompute", "span"};
     const int64_t duration = event->ended - event->started;
     const int64_t since = event->started - created;
     (void)fputs(",\n{\"name\":", file);
