@@ -49,6 +49,7 @@ void bench_fill(tl_real *values, int64_t count, uint64_t seed) {
 
 typedef struct result {
     double median, minimum, spread; /* seconds, seconds, share of the median */
+    double flops, bytes;            /* of one run */
     int repetitions, dropped;
     bool disturbed;
     size_t peak_bytes;
@@ -94,12 +95,14 @@ static void summarize(int count, double *times, const bool *preempted, result *r
 static bool run_times(const bench_case *c, void *state, int64_t times, double *seconds,
                       tl_error *error) {
     const double start = seconds_now();
+    double accounted = 0;
     for (int64_t i = 0; i < times; i++) {
         if (!c->run(state, error)) {
             return false;
         }
+        accounted += c->account != NULL ? c->account(state).seconds : 0;
     }
-    *seconds = (seconds_now() - start) / (double)times;
+    *seconds = (accounted > 0 ? accounted : seconds_now() - start) / (double)times;
     return true;
 }
 
@@ -123,6 +126,11 @@ static bool measure_created(const bench_case *c, void *state, result *r, tl_erro
         preempted[count++] = preemptions() != before;
     }
     summarize(count, times, preempted, r);
+    const bench_account done = c->account != NULL
+                                   ? c->account(state)
+                                   : (bench_account){.flops = c->flops, .bytes = c->bytes};
+    r->flops = done.flops;
+    r->bytes = done.bytes;
     return true;
 }
 
@@ -191,18 +199,18 @@ static int parse(int argc, char **argv, options *o) {
 }
 
 static void print_csv(FILE *csv, const bench_case *c, const result *r, double peak) {
-    const double gflops = c->flops / r->median * 1e-9;
+    const double gflops = r->flops / r->median * 1e-9;
     fprintf(csv, "\"%s\",%.6f,%.6f,%.3f,%.2f,%.3f,%zu,%d\r\n", c->name, r->median * 1e3,
-            r->minimum * 1e3, gflops, 100 * gflops / peak, c->bytes / r->median * 1e-9,
+            r->minimum * 1e3, gflops, 100 * gflops / peak, r->bytes / r->median * 1e-9,
             r->peak_bytes, r->disturbed);
     fflush(csv);
 }
 
 static void print_row(const bench_case *c, const result *r, double peak) {
-    const double gflops = c->flops / r->median * 1e-9;
+    const double gflops = r->flops / r->median * 1e-9;
     printf("%-56s %9.4f %9.4f %5.1f%% %8.1f %6.1f%% %7.1f %8.1f  ", c->name, r->median * 1e3,
            r->minimum * 1e3, 100 * r->spread, gflops, 100 * gflops / peak,
-           c->bytes / r->median * 1e-9, (double)r->peak_bytes / 1e6);
+           r->bytes / r->median * 1e-9, (double)r->peak_bytes / 1e6);
     if (r->disturbed) {
         printf("%d, disturbed\n", r->repetitions);
     } else {
@@ -266,10 +274,12 @@ int main(int argc, char **argv) {
         return usage("no valid regular expression:", o.filter);
     }
     bench_list list = {0};
+    bench_attention_cases(&list);
     bench_convolution_cases(&list);
-    bench_efficient_attention_cases(&list);
     bench_gemm_cases(&list);
     bench_loader_cases(&list);
+    bench_operation_cases(&list);
+    bench_optimizer_cases(&list);
     bench_training_cases(&list);
     int code = 0;
     if (o.list) {

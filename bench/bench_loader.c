@@ -11,7 +11,7 @@
 
 #include "bench.h"
 
-enum { COUNT = 20000, STEP_SIDE = 1024, STEP_PRODUCTS = 4 };
+enum { COUNT = 20000, STEP_SIDE = 1024, STEP_PRODUCTS = 4, BATCH_VALUES = 128 * 32 * 32 * 3 };
 
 enum { AUGMENT = 0, THREADS = 1, PRODUCTS = 2, FETCH = 3 }; /* of a case's numbers */
 
@@ -100,7 +100,13 @@ void bench_loader_cases(bench_list *list) {
         {"loader/step_threads_1", {1, 1, STEP_PRODUCTS, 1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        bench_case c = {.create = create, .run = run, .destroy = destroy};
+        const bool work = cases[i].numbers[PRODUCTS] != 0;
+        const double side = STEP_SIDE;
+        bench_case c = {.flops = work ? STEP_PRODUCTS * 2 * side * side * side : 0,
+                        .bytes = work ? 0 : BATCH_VALUES * (1 + sizeof(tl_real)),
+                        .create = create,
+                        .run = run,
+                        .destroy = destroy};
         snprintf(c.name, sizeof c.name, "%s", cases[i].name);
         memcpy(c.numbers, cases[i].numbers, sizeof cases[i].numbers);
         bench_add(list, &c);

@@ -61,6 +61,7 @@ typedef struct settings {
     const char *checkpoint;
     const char *resume;
     const char *log;
+    const char *profile;
     const char *evaluate;
 } settings;
 
@@ -82,7 +83,7 @@ static const settings default_settings = {
     .seed = 1,
 };
 
-enum { OPTION_COUNT = 37 };
+enum { OPTION_COUNT = 38 };
 
 /* Fills the table; every entry points into *s. */
 static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
@@ -338,6 +339,11 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .value = &s->log,
          .argument = "FILE.csv",
          .help = "one row per epoch"},
+        {.name = "profile",
+         .type = OPTION_TEXT,
+         .value = &s->profile,
+         .argument = "FILE.json",
+         .help = "time every operation: a table, and a trace for Perfetto"},
         {.name = "evaluate",
          .type = OPTION_TEXT,
          .value = &s->evaluate,
@@ -377,6 +383,9 @@ static int check_settings(session *x) {
     settings *s = &x->s;
     if (s->resume != NULL && s->evaluate != NULL) {
         return usage_error(program, "--resume and --evaluate exclude each other");
+    }
+    if (s->profile != NULL && s->evaluate != NULL) {
+        return usage_error(program, "--profile is of training; --evaluate does none");
     }
     const int64_t depth = s->depth > 0 ? s->depth : (is_local(s) ? 6 : 20);
     if (is_local(s) ? depth % 2 != 0 || depth < 4 || depth > 66 : depth % 6 != 2) {
@@ -534,6 +543,7 @@ static tl_status prepare_training(session *x, tl_error *error) {
     t->clip_norm = s->clip_norm;
     t->checkpoint = s->checkpoint;
     t->log = s->log;
+    t->profile_path = s->profile;
     return x->state != NULL ? training_restore(t, x->state, error) : TL_OK;
 }
 

@@ -57,6 +57,16 @@ expect 2 "an integer from 1" "$train" --epochs many
 expect 2 "6n+2" "$train" --dataset cifar10 --data-dir "$folder" --depth 19
 expect 1 "nowhere" "$train" --dataset cifar10 --data-dir "$folder/nowhere"
 expect 1 "missing.h5" "$train" --evaluate "$folder/missing.h5"
+# shellcheck disable=SC2086
+{
+    expect 0 "" "$train" $common --stop-after 1 --profile "$folder/trace.json"
+    grep -q "^profile of 5 steps" "$folder/out" || fail "no table: $(cat "$folder/out")"
+    grep -q "^conv2d " "$folder/out" || fail "no row for convolutions"
+    head -c 1 "$folder/trace.json" | grep -q "{" || fail "no trace"
+    expect 1 "nowhere/trace.json: cannot write the trace" "$train" $common --stop-after 1 \
+        --profile "$folder/nowhere/trace.json"
+}
+expect 2 "evaluate does none" "$train" --evaluate "$folder/whole.h5" --profile "$folder/t.json"
 head -c 3000 "$folder/whole.h5" >"$folder/cut.h5"
 expect 1 "cut.h5" "$train" --evaluate "$folder/cut.h5"
 echo "no checkpoint at all" >"$folder/text.h5"

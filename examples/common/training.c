@@ -7,6 +7,7 @@
 
 #include "common/interrupt.h"
 #include "common/options_state.h"
+#include "common/profiling.h"
 #include "common/progress.h"
 
 /* ------------------------------------------------------------------ evaluation */
@@ -114,10 +115,12 @@ static tl_status save_checkpoint(training *t, tl_error *error) {
     if (state == NULL) {
         return error->status;
     }
+    tl_profile_begin(t->profile, PROFILING_CHECKPOINT);
     tl_status status = fill_state(t, state, error);
     if (status == TL_OK) {
         status = tl_checkpoint_save(t->context, t->checkpoint, state, error);
     }
+    tl_profile_end(t->profile);
     tl_state_free(state);
     t->saved = t->saved || status == TL_OK;
     return status;
@@ -217,10 +220,13 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
 
 static bool gradient_norm(training *t, double *norm) {
     tl_parameters *parameters = tl_model_parameters(t->model);
+    tl_profile_begin(t->profile, PROFILING_NORM);
     if (t->clip_norm > 0.0) {
-        return tl_clip_grad_norm(parameters, t->clip_norm, norm) == TL_OK;
+        (void)tl_clip_grad_norm(parameters, t->clip_norm, norm);
+    } else {
+        *norm = tl_grad_norm(parameters);
     }
-    *norm = tl_grad_norm(parameters);
+    tl_profile_end(t->profile);
     return isfinite(*norm);
 }
 
@@ -247,7 +253,9 @@ static bool train_step(training *t, const tl_batch *batch) {
     t->seen += batch->count;
     t->grad_norm_sum += norm;
     t->grad_norm_count++;
+    tl_profile_begin(t->profile, PROFILING_OPTIMIZER);
     const tl_status status = tl_optimizer_step(t->optimizer);
+    tl_profile_end(t->profile);
     tl_tape_reset(t->tape);
     t->step++;
     if (status != TL_OK) {
@@ -340,21 +348,40 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
     return FINISHED;
 }
 
+static bool next_batch(training *t, tl_batch *batch) {
+    tl_profile_begin(t->profile, PROFILING_LOAD);
+    const bool found = tl_loader_next(t->loader, batch);
+    tl_profile_end(t->profile);
+    return found;
+}
+
+/* The operations of the evaluation stay out of the profile, which is about steps. */
+static tl_status test_model(training *t, evaluation *test, tl_error *error) {
+    tl_profile_begin(t->profile, PROFILING_EVALUATION);
+    tl_tape_set_profile(t->tape, NULL);
+    const tl_status status = evaluate(t->tape, t->model, t->test, t->batch_size, test, error);
+    tl_tape_set_profile(t->tape, t->profile);
+    tl_profile_end(t->profile);
+    return status;
+}
+
 static outcome run_epoch(training *t) {
     const double started = seconds_now();
     progress bar;
     progress_start(&bar, t->seen / t->batch_size);
     tl_batch batch;
-    while (!interrupt_requested() && tl_loader_next(t->loader, &batch)) {
-        if (!train_step(t, &batch)) {
+    while (!interrupt_requested() && next_batch(t, &batch)) {
+        tl_profile_begin(t->profile, PROFILING_STEP);
+        const bool done = train_step(t, &batch);
+        tl_profile_end(t->profile);
+        if (!done) {
             return FAILED;
         }
         show_progress(t, &bar);
     }
     evaluation test = {0};
     tl_error error;
-    if (!interrupt_requested() &&
-        evaluate(t->tape, t->model, t->test, t->batch_size, &test, &error) != TL_OK) {
+    if (!interrupt_requested() && test_model(t, &test, &error) != TL_OK) {
         progress_clear(&bar);
         (void)work_error(t->program, "evaluation: %s", error.message);
         return FAILED;
@@ -366,7 +393,7 @@ static outcome run_epoch(training *t) {
     return close_epoch(t, &test, started);
 }
 
-int training_run(training *t) {
+static int run_epochs(training *t) {
     const int64_t stop = t->stop_after > 0 && t->stop_after < t->epochs ? t->stop_after : t->epochs;
     if (t->epoch >= stop) {
         printf("nothing to do: %" PRId64 " of %" PRId64 " epochs are done\n", t->epoch, t->epochs);
@@ -384,10 +411,32 @@ int training_run(training *t) {
     return EXIT_DONE;
 }
 
+int training_run(training *t) {
+    tl_error error;
+    if (t->profile_path != NULL) {
+        t->profile = tl_profile_create(t->context, TL_PROFILE_EVENTS, &error);
+        if (t->profile == NULL) {
+            return work_error(t->program, "%s", error.message);
+        }
+        /* a path that cannot be written is found now, not when all is done */
+        if (tl_profile_write_trace(t->profile, t->profile_path, &error) != TL_OK) {
+            return work_error(t->program, "%s", error.message);
+        }
+        tl_tape_set_profile(t->tape, t->profile);
+    }
+    const int code = run_epochs(t);
+    if (t->profile != NULL && code != EXIT_FAILED &&
+        profiling_report(t->profile, t->profile_path, &error) != TL_OK) {
+        return work_error(t->program, "%s", error.message);
+    }
+    return code;
+}
+
 void training_free(training *t) {
     history_free(&t->history);
     tl_loader_free(t->loader);
     tl_optimizer_free(t->optimizer);
     tl_model_free(t->model);
     tl_tape_free(t->tape);
+    tl_profile_free(t->profile);
 }

@@ -23,11 +23,13 @@ typedef struct training {
     const tl_dataset *test;
     int64_t batch_size;
     int64_t epochs;
-    int64_t stop_after;     /* epochs in all after which this run stops; 0: all */
-    double label_smoothing; /* of the training loss */
-    double clip_norm;       /* 0: no clipping */
-    const char *checkpoint; /* NULL: nothing is saved */
-    const char *log;        /* NULL: no CSV */
+    int64_t stop_after;       /* epochs in all after which this run stops; 0: all */
+    double label_smoothing;   /* of the training loss */
+    double clip_norm;         /* 0: no clipping */
+    const char *checkpoint;   /* NULL: nothing is saved */
+    const char *log;          /* NULL: no CSV */
+    const char *profile_path; /* NULL: nothing is timed */
+    tl_profile *profile;      /* of the steps; set by training_run */
 
     /* where the run stands */
     int64_t epoch; /* completed */

@@ -27,6 +27,7 @@
 #include <tapeline/optimizer.h>
 #include <tapeline/parameters.h>
 #include <tapeline/pooling.h>
+#include <tapeline/profile.h>
 #include <tapeline/random.h>
 #include <tapeline/reduce.h>
 #include <tapeline/resnet_cifar.h>

@@ -3,12 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/profile_internal.h"
+
 bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
                  unsigned optional) {
     *op = (tl_op){.tape = tape};
     if (tape == NULL || tape->error.status != TL_OK) {
         return false;
     }
+    op->started = tape->profile != NULL ? tl_profile_now() : 0;
     bool wants = false;
     for (int i = 0; i < count; i++) {
         const tl_tensor *input = inputs[i];
@@ -299,6 +302,9 @@ tl_tensor *tl_op_finish(tl_op *op, tl_backward_function backward) {
         node->cost.backward_flops_executed = 0.0;
     }
     count_cost(tape, node);
+    if (tape->profile != NULL) {
+        tl_profile_add_forward(tape->profile, node, op->started);
+    }
     return tape->error.status == TL_OK ? output : NULL;
 }
 
@@ -389,6 +395,7 @@ void tl_node_pass_grad(tl_node *node, int index) {
     }
     tl_tensor *input = node->inputs[index];
     if (hand_over_grad(node, input)) {
+        node->grad_unmoved = true;
         return;
     }
     bool accumulate;
@@ -415,6 +422,15 @@ void *tl_node_scratch(tl_node *node, size_t bytes) {
 
 /* ------------------------------------------------------------------ the backward pass */
 
+static void run_recompute(tl_node *node, tl_real *output) {
+    tl_profile *profile = node->tape->profile;
+    const int64_t started = profile != NULL ? tl_profile_now() : 0;
+    (void)node->recompute(node, output);
+    if (profile != NULL) {
+        tl_profile_add_recompute(profile, node, started);
+    }
+}
+
 /* Brings back the values that `node` has saved, and for that those that their makers have. */
 static void restore_saved(tl_node *node);
 
@@ -431,7 +447,7 @@ static void restore(tl_node *node, tl_storage *storage) {
         return;
     }
     if (tape->error.status == TL_OK) {
-        (void)maker->recompute(maker, storage->data);
+        run_recompute(maker, storage->data);
     }
     memory_release(tape, &maker->scratch);
 }
@@ -497,6 +513,15 @@ static tl_status start_gradient(tl_tape *tape, tl_tensor *output, const tl_real 
     return TL_OK;
 }
 
+static void run_backward(tl_node *node) {
+    tl_profile *profile = node->tape->profile;
+    const int64_t started = profile != NULL ? tl_profile_now() : 0;
+    node->backward(node);
+    if (profile != NULL) {
+        tl_profile_add_backward(profile, node, started);
+    }
+}
+
 tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
                            const tl_real *const *cotangents) {
     TL_TRY(tape->error.status);
@@ -513,7 +538,7 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
             restore_saved(node);
         }
         if (node->output->has_grad && tape->error.status == TL_OK) {
-            node->backward(node);
+            run_backward(node);
             if (tape->check_finite && tape->error.status == TL_OK) {
                 check_gradients(node);
             }

@@ -32,7 +32,8 @@
 typedef struct tl_op {
     tl_tape *tape;
     tl_node *node;
-    bool recorded; /* a gradient will be wanted: keep what backward needs */
+    bool recorded;   /* a gradient will be wanted: keep what backward needs */
+    int64_t started; /* if there is a profile */
 } tl_op;
 
 /* Starts operation `name` (a string literal). Bit i of `optional` says that inputs[i] may be NULL.

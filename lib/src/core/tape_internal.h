@@ -37,6 +37,7 @@ struct tl_node {
     int cost_entry; /* its row in the tape's report */
     bool executed_set;
     bool grad_passed;  /* the output's gradient buffer was handed to an input */
+    bool grad_unmoved; /* ... with the values that it had */
     tl_node *previous; /* on the tape */
 };
 
@@ -67,6 +68,7 @@ struct tl_tape {
     tl_cost_entry *cost_entries;
     int cost_count;
     int cost_capacity;
+    struct tl_profile *profile; /* NULL: nothing is timed */
 };
 
 /* The tape's first error wins. Returns `status`. */
