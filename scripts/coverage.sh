@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
-    zlib1g-dev check lcov
+    zlib1g-dev libpng-dev check lcov
 build=${BUILD_DIR:-build-coverage}
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS="--coverage -O1" \
     -DTAPELINE_EMULATE_AVX512=ON -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" -DTAPELINE_BUILD_BENCH=OFF
