@@ -534,6 +534,7 @@ static tl_status prepare_training(session *x, tl_error *error) {
         return error->status;
     }
     tl_tape_set_random(t->tape, (uint64_t)s->seed, 0);
+    t->input = info;
     t->test = x->data.test;
     t->options = &x->table;
     t->batch_size = s->batch_size;

@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
-    zlib1g-dev check lcov
+    zlib1g-dev libpng-dev check lcov
 build=${BUILD_DIR:-build-coverage}
 emulate=ON # as in test.sh
 if grep -q avx512vl /proc/cpuinfo || ! grep -q avx2 /proc/cpuinfo; then

@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
-    zlib1g-dev check
+    zlib1g-dev libpng-dev check
 build=${BUILD_DIR:-build-test}
 # Where the CPU has no AVX-512 its kernels are built as 64-byte vectors of AVX2, so that their
 # blocking and their tails are tested all the same.

@@ -1,4 +1,5 @@
 /* Whole networks: names, shapes, seeds, states, threads, memory, and what their mistakes say. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,6 +209,74 @@ START_TEST(local_networks_classify_and_segment) {
 }
 END_TEST
 
+typedef struct visits {
+    int count;
+    char names[4][TL_NAME_SIZE];
+    double worst; /* how far the sums of maps are from 1 */
+} visits;
+
+/* Sums channel or head `a` of [1, positions, width] over the positions. */
+static void check_sums(visits *v, tl_tensor *map, int64_t width, int64_t stride) {
+    const tl_real *values = tl_tensor_data(map);
+    const int64_t positions = tl_tensor_size(map) / width;
+    for (int64_t a = 0; a < width; a++) {
+        double sum = 0;
+        for (int64_t i = 0; i < positions; i++) {
+            sum += (double)values[stride == 1 ? a * positions + i : i * stride + a];
+        }
+        v->worst = fmax(v->worst, fabs(sum - 1));
+    }
+}
+
+static void visit(void *user, tl_tape *tape, const tl_attention_site *site) {
+    visits *v = user;
+    strcpy(v->names[v->count++], site->name);
+    if (site->kind == TL_ATTENTION_EFFICIENT) {
+        ck_assert_ptr_null(site->non_local);
+        const int64_t keys = site->efficient->config.key_channels;
+        check_sums(v,
+                   tl_efficient_attention_maps(tape, site->x, &site->efficient->weights,
+                                               &site->efficient->config),
+                   keys, keys);
+        return;
+    }
+    ck_assert_ptr_null(site->efficient);
+    check_sums(
+        v, tl_non_local_map(tape, site->x, &site->non_local->weights, &site->non_local->config, 3),
+        site->non_local->config.heads, 1);
+}
+
+/* Every module is seen, with its input, and the prediction stays what it is. */
+START_TEST(attention_can_be_watched) {
+    enum { SIZE = 9 };
+    tl_context *context = context_with(2, NULL);
+    tl_resnet_cifar_config config = small_config();
+    config.attention = _i == 0 ? TL_ATTENTION_EFFICIENT : TL_ATTENTION_NON_LOCAL;
+    tl_model *model = create(context, &config, 1);
+    tl_tape *tape = tl_tape_create(context);
+    tl_tape_set_recording(tape, false);
+    tl_tape_set_training(tape, false);
+    tl_real *image = random_values(SIZE * SIZE * 3, 5, -1, 1);
+    const tl_array array = ARRAY(image, 1, SIZE, SIZE, 3);
+    tl_tensor *plain = tl_model_forward(model, tape, tl_input(tape, &array));
+    visits seen = {0};
+    tl_tensor *watched =
+        tl_model_visit_attention(model, tape, tl_input(tape, &array), visit, &seen);
+    ck_assert_msg(watched != NULL, "%s", tl_tape_error(tape)->message);
+    assert_same_bits("watched", 10, tl_tensor_data(plain), tl_tensor_data(watched));
+    ck_assert_int_eq(seen.count, 2);
+    ck_assert_str_eq(seen.names[0], "stages.1.attention");
+    ck_assert_str_eq(seen.names[1], "stages.2.attention");
+    ck_assert_msg(seen.worst < 1e-5, "sums differ from 1 by %g", seen.worst);
+    ck_assert_ptr_nonnull(tl_model_forward(model, tape, tl_input(tape, &array)));
+    ck_assert_int_eq(seen.count, 2);
+    free(image);
+    tl_tape_free(tape);
+    tl_model_free(model);
+    tl_context_free(context);
+}
+END_TEST
+
 int main(void) {
     TCase *test_case;
     Suite *suite = suite_with_case("models", &test_case);
@@ -217,5 +286,6 @@ int main(void) {
     tcase_add_test(test_case, threads_do_not_change_bits);
     tcase_add_test(test_case, a_state_brings_a_model_back);
     tcase_add_test(test_case, local_networks_classify_and_segment);
+    tcase_add_loop_test(test_case, attention_can_be_watched, 0, 2);
     return run_suite(suite);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/interrupt.h"
+#include "common/model_input.h"
 #include "common/options_state.h"
 #include "common/profiling.h"
 #include "common/progress.h"
@@ -95,6 +96,9 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
 
 static tl_status fill_state(const training *t, tl_state *state, tl_error *error) {
     tl_status status = tl_model_save_state(t->model, state, error);
+    if (status == TL_OK) {
+        status = model_input_save(t->input, state, error);
+    }
     if (status == TL_OK) {
         status = tl_optimizer_save_state(t->optimizer, state, "optimizer", error);
     }

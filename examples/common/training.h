@@ -20,6 +20,8 @@ typedef struct training {
     tl_optimizer *optimizer;
     tl_schedule_config schedule;
     tl_loader *loader;
+    const tl_dataset_info
+        *input; /* the training images: what checkpoints say of the model's input */
     const tl_dataset *test;
     int64_t batch_size;
     int64_t epochs;

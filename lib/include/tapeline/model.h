@@ -24,6 +24,23 @@ TL_API void tl_model_free(tl_model *model);
  * [N, H, W, classes] for a dense head. Releases its own intermediate results, not x. */
 TL_API tl_tensor *tl_model_forward(tl_model *model, tl_tape *tape, tl_tensor *x);
 
+/* An attention module of a model and what it is about to work on. */
+typedef struct tl_attention_site {
+    const char *name; /* the prefix of its parameters: "stages.1.attention" */
+    tl_attention_kind kind;
+    const tl_efficient_attention_layer *efficient; /* the one of the kind, the other is NULL */
+    const tl_non_local_layer *non_local;
+    tl_tensor *x; /* its input [N, spatial..., C]; stays the model's: not to be released */
+} tl_attention_site;
+
+typedef void (*tl_attention_visitor)(void *user, tl_tape *tape, const tl_attention_site *site);
+
+/* Does what tl_model_forward does, and calls `visit` for each attention module before it runs, in
+ * order. The visitor may use the tape, e.g. for tl_efficient_attention_maps(tape, site->x,
+ * &site->efficient->weights, &site->efficient->config) or tl_non_local_map. */
+TL_API tl_tensor *tl_model_visit_attention(tl_model *model, tl_tape *tape, tl_tensor *x,
+                                           tl_attention_visitor visit, void *user);
+
 TL_API tl_parameters *tl_model_parameters(const tl_model *model);
 
 /* "resnet_cifar", "local_resnet". */

@@ -399,3 +399,11 @@ void tl_pool_trim(tl_pool *pool) {
         link = &c->next;
     }
 }
+
+size_t tl_pool_idle(const tl_pool *pool) {
+    size_t bytes = 0;
+    for (const block *b = pool->free_blocks; b != NULL; b = b->free_next) {
+        bytes += b->bytes;
+    }
+    return bytes;
+}

@@ -27,5 +27,7 @@ void tl_pool_release(tl_pool *pool, void *memory);
 void tl_pool_next_step(tl_pool *pool);
 /* Gives unused memory back to the context. */
 void tl_pool_trim(tl_pool *pool);
+/* Bytes that the pool holds and nobody uses. */
+size_t tl_pool_idle(const tl_pool *pool);
 
 #endif

@@ -8,6 +8,8 @@
 #ifndef TL_K_POOLING_H
 #define TL_K_POOLING_H
 
+enum { TL_POOLING_MOST_WINDOW = 256 }; /* positions of a maximum's window: its offset is a byte */
+
 typedef struct tl_pooling_shape {
     int64_t images;
     int64_t channels;
@@ -20,9 +22,9 @@ typedef struct tl_pooling_shape {
 
 typedef struct tl_pooling_kernels {
     /* The window's position that held the maximum (row-major within the kernel, padding counted,
-     * so the kernel has at most 256 positions) goes to `offsets`, of y's shape, unless it is NULL.
-     * Positions outside x are ignored; a NaN in the window is its maximum, of equal values the
-     * first is. */
+     * so the kernel has at most TL_POOLING_MOST_WINDOW positions) goes to `offsets`, of y's shape,
+     * unless it is NULL. Positions outside x are ignored; a NaN in the window is its maximum, of
+     * equal values the first is. */
     void (*max_forward)(const tl_pooling_shape *shape, const tl_real *x, tl_real *y,
                         uint8_t *offsets, int threads);
     /* dx gathers from every window that covers it; added to what is there if `accumulate`. */

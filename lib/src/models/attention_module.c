@@ -1,11 +1,14 @@
 #include "models/attention_module.h"
 
+#include <stdio.h>
+
 #include "core/error_internal.h"
 
 tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *parameters,
                                    const char *prefix, const tl_attention_module_config *config,
                                    tl_random *random, tl_error *error) {
     module->kind = config->kind;
+    (void)snprintf(module->name, sizeof module->name, "%s", prefix);
     if (config->channels % config->key_channels_divisor != 0) {
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
                        "%s: key_channels_divisor %d must divide the %d channels", prefix,
@@ -33,9 +36,19 @@ tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *p
                                    error);
 }
 
-tl_tensor *tl_attention_module_forward(const tl_attention_module *module, tl_tape *tape,
+tl_tensor *tl_attention_module_forward(const tl_attention_module *module,
+                                       const tl_attention_watch *watch, tl_tape *tape,
                                        tl_tensor *x) {
-    tl_tensor *y = module->kind == TL_ATTENTION_EFFICIENT
+    const bool efficient = module->kind == TL_ATTENTION_EFFICIENT;
+    if (watch->visit != NULL && x != NULL) {
+        const tl_attention_site site = {.name = module->name,
+                                        .kind = module->kind,
+                                        .efficient = efficient ? &module->layer.efficient : NULL,
+                                        .non_local = efficient ? NULL : &module->layer.non_local,
+                                        .x = x};
+        watch->visit(watch->user, tape, &site);
+    }
+    tl_tensor *y = efficient
                        ? tl_efficient_attention_layer_forward(&module->layer.efficient, tape, x)
                        : tl_non_local_layer_forward(&module->layer.non_local, tape, x);
     tl_release(tape, x);

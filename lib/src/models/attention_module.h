@@ -16,7 +16,14 @@ typedef struct tl_attention_module_config {
     tl_attention_implementation implementation;
 } tl_attention_module_config;
 
+/* Who wants to see modules before they run; all zero: nobody. */
+typedef struct tl_attention_watch {
+    tl_attention_visitor visit;
+    void *user;
+} tl_attention_watch;
+
 typedef struct tl_attention_module {
+    char name[TL_NAME_SIZE];
     tl_attention_kind kind;
     union {
         tl_efficient_attention_layer efficient;
@@ -29,8 +36,9 @@ tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *p
                                    const char *prefix, const tl_attention_module_config *config,
                                    tl_random *random, tl_error *error);
 
-/* x [N, spatial..., C] -> the same shape, residual included. Releases x. */
-tl_tensor *tl_attention_module_forward(const tl_attention_module *module, tl_tape *tape,
+/* x [N, spatial..., C] -> the same shape, residual included. Releases x. `watch` is the model's. */
+tl_tensor *tl_attention_module_forward(const tl_attention_module *module,
+                                       const tl_attention_watch *watch, tl_tape *tape,
                                        tl_tensor *x);
 
 #endif

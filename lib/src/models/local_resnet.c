@@ -4,7 +4,6 @@
 #include <tapeline/matmul.h>
 #include <tapeline/pooling.h>
 
-#include "models/attention_module.h"
 #include "models/model_internal.h"
 #include "models/residual_block.h"
 
@@ -106,7 +105,7 @@ static tl_tensor *forward(tl_model *model, tl_tape *tape, tl_tensor *x) {
     for (int i = 0; i < config->blocks; i++) {
         h = tl_residual_block_forward(&net->blocks[i], tape, h);
         if (has_attention(config, i)) {
-            h = tl_attention_module_forward(&net->attention[i], tape, h);
+            h = tl_attention_module_forward(&net->attention[i], &model->watch, tape, h);
         }
     }
     if (!config->dense) {

@@ -147,6 +147,14 @@ tl_tensor *tl_model_forward(tl_model *model, tl_tape *tape, tl_tensor *x) {
     return model->class_->forward(model, tape, x);
 }
 
+tl_tensor *tl_model_visit_attention(tl_model *model, tl_tape *tape, tl_tensor *x,
+                                    tl_attention_visitor visit, void *user) {
+    model->watch = (tl_attention_watch){.visit = visit, .user = user};
+    tl_tensor *y = tl_model_forward(model, tape, x);
+    model->watch = (tl_attention_watch){0};
+    return y;
+}
+
 tl_parameters *tl_model_parameters(const tl_model *model) {
     return model->parameters;
 }

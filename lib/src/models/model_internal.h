@@ -7,6 +7,7 @@
 #include <tapeline/model.h>
 
 #include "core/context_internal.h"
+#include "models/attention_module.h"
 
 typedef enum tl_field_type {
     TL_FIELD_INT,    /* int */
@@ -54,6 +55,7 @@ struct tl_model {
     tl_context *context;
     tl_parameters *parameters;
     void *config;
+    tl_attention_watch watch; /* during tl_model_visit_attention */
 };
 
 /* Names of tl_attention_kind, tl_normalization and so on, as in checkpoints. */

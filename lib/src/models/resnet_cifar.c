@@ -4,7 +4,6 @@
 #include <tapeline/matmul.h>
 #include <tapeline/pooling.h>
 
-#include "models/attention_module.h"
 #include "models/model_internal.h"
 #include "models/residual_block.h"
 
@@ -145,7 +144,7 @@ static tl_tensor *forward(tl_model *model, tl_tape *tape, tl_tensor *x) {
         const block *b = &net->blocks[i];
         h = tl_residual_block_forward(&b->residual, tape, h);
         if (b->has_attention) {
-            h = tl_attention_module_forward(&b->attention, tape, h);
+            h = tl_attention_module_forward(&b->attention, &model->watch, tape, h);
         }
     }
     tl_tensor *pooled = tl_global_avg_pool(tape, h);

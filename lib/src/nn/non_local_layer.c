@@ -75,14 +75,11 @@ tl_status tl_non_local_layer_init(tl_non_local_layer *layer, tl_parameters *para
     tl_error_clear(error);
     *layer = (tl_non_local_layer){0};
     tl_error problem;
-    if (tl_non_local_resolve(config, 0, &layer->config, &problem) != TL_OK) {
+    if (tl_non_local_resolve(config, 0, &layer->config, &problem) != TL_OK ||
+        tl_non_local_check_layer(&layer->config, &problem) != TL_OK) {
         return tl_fail(error, problem.status, "non-local layer: %s", problem.message);
     }
     const tl_non_local_config *c = &layer->config;
-    if (c->use_batch_norm && !c->use_reprojection) {
-        return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
-                       "non-local layer: batch norm follows the reprojection, which is off");
-    }
     const layer_builder b = {parameters, prefix, random, error};
     const int64_t C = c->in_channels, K = c->key_channels, V = c->value_channels;
     tl_non_local_weights *w = &layer->weights;

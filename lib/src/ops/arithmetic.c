@@ -11,6 +11,7 @@
 #include <tapeline/arithmetic.h>
 
 #include "ops/dims.h"
+#include "ops/footprint.h"
 
 static tl_tensor *combine(tl_op *op, tl_arithmetic operation) {
     const tl_tensor *a = op->node->inputs[0];
@@ -82,6 +83,14 @@ static void add_backward(tl_node *node) {
     }
 }
 
+tl_footprint tl_add_footprint(int64_t size) {
+    const double values = (double)size;
+    return (tl_footprint){.forward_flops = values,
+                          .backward_flops = 2 * values,
+                          .forward_flops_executed = values,
+                          .backward_flops_executed = 2 * values};
+}
+
 tl_tensor *tl_add(tl_tape *tape, tl_tensor *a, tl_tensor *b) {
     tl_op op;
     if (!tl_op_begin(&op, tape, "add", 2, (tl_tensor *[]){a, b}, 0)) {
@@ -91,7 +100,8 @@ tl_tensor *tl_add(tl_tape *tape, tl_tensor *a, tl_tensor *b) {
     if (y == NULL) {
         return NULL;
     }
-    tl_op_set_flops(&op, (double)y->size, 2.0 * (double)y->size);
+    const tl_footprint footprint = tl_add_footprint(y->size);
+    tl_op_set_flops(&op, footprint.forward_flops, footprint.backward_flops);
     return tl_op_finish(&op, add_backward);
 }
 

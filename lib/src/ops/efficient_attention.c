@@ -15,15 +15,28 @@
  */
 #include "ops/efficient_attention_internal.h"
 
-#include "core/op.h"
-#include "kernels/kernels.h"
-
 enum { INPUTS = 9 }; /* x and the weights in the order of tl_efficient_attention_weights */
 
 typedef struct attention_state {
     tl_attention_shape shape;
     tl_real *saved;
 } attention_state;
+
+tl_footprint tl_efficient_attention_footprint(tl_footprint_machine machine,
+                                              const tl_attention_shape *shape) {
+    const tl_efficient_attention_kernels *kernels = machine.kernels->efficient_attention;
+    const double flops = tl_attention_algorithm_flops(shape);
+    return (tl_footprint){
+        .forward_flops = flops,
+        .backward_flops = 2 * flops,
+        .forward_flops_executed = tl_attention_forward_flops(shape),
+        .backward_flops_executed = tl_attention_backward_flops(shape),
+        .kept_bytes = (double)shape->batch * (double)tl_attention_saved_per_sample(shape) *
+                      (double)sizeof(tl_real),
+        .keeps_only_recorded = true,
+        .forward_scratch = (double)kernels->forward_scratch_bytes(shape, machine.threads),
+        .backward_scratch = (double)kernels->backward_scratch_bytes(shape, machine.threads)};
+}
 
 static tl_attention_gradient gradient_of(tl_node *node, int index) {
     tl_attention_gradient gradient = {0};

@@ -14,8 +14,7 @@
 
 #include <string.h>
 
-#include "core/op.h"
-#include "kernels/kernels.h"
+#include "ops/footprint.h"
 
 static void multiply_node(tl_node *node, const tl_gemm_problem *problem) {
     const tl_gemm_kernels *gemm = TL_NODE_KERNELS(node)->gemm;
@@ -164,8 +163,96 @@ typedef struct linear_state {
     int64_t rows, in, out;
 } linear_state;
 
+/* The products of linear; pointers may be NULL where only the scratch is asked for. */
+
+static tl_gemm_problem linear_product(const linear_state *s, const tl_real *x,
+                                      const tl_real *weight, const tl_real *bias, bool add,
+                                      tl_real *y) {
+    return (tl_gemm_problem){.m = s->rows,
+                             .n = s->out,
+                             .k = s->in,
+                             .transpose_b = true,
+                             .alpha = 1,
+                             .beta = add ? 1 : 0,
+                             .a = x,
+                             .b = weight,
+                             .bias = bias,
+                             .c = y};
+}
+
+/* dX = dY W */
+static tl_gemm_problem linear_dx(const linear_state *s, const tl_real *dy, const tl_real *weight,
+                                 bool add, tl_real *dx) {
+    return (tl_gemm_problem){.m = s->rows,
+                             .n = s->in,
+                             .k = s->out,
+                             .alpha = 1,
+                             .beta = add ? 1 : 0,
+                             .a = dy,
+                             .b = weight,
+                             .c = dx};
+}
+
+/* dW = dY^T X */
+static tl_gemm_problem linear_dw(const linear_state *s, const tl_real *dy, const tl_real *x,
+                                 bool add, tl_real *dw) {
+    return (tl_gemm_problem){.m = s->out,
+                             .n = s->in,
+                             .k = s->rows,
+                             .transpose_a = true,
+                             .alpha = 1,
+                             .beta = add ? 1 : 0,
+                             .a = dy,
+                             .b = x,
+                             .c = dw};
+}
+
 /* db = 1^T dY: as a product with a row of ones, whose long sums have two levels and a fixed order.
  */
+static tl_gemm_problem linear_db(const linear_state *s, const tl_real *ones, const tl_real *dy,
+                                 bool add, tl_real *db) {
+    return (tl_gemm_problem){.m = 1,
+                             .n = s->out,
+                             .k = s->rows,
+                             .alpha = 1,
+                             .beta = add ? 1 : 0,
+                             .a = ones,
+                             .b = dy,
+                             .c = db};
+}
+
+/* `products`: how many of dX and dW are wanted. */
+static void count_linear_flops(const linear_state *s, bool bias, bool residual, int products,
+                               bool wants_bias, double *forward, double *backward) {
+    const double y_size = (double)s->rows * (double)s->out;
+    const double product = 2.0 * y_size * (double)s->in;
+    *forward = product + (bias ? y_size : 0) + (residual ? y_size : 0);
+    *backward = product * products + (wants_bias ? y_size : 0);
+}
+
+static double scratch_of(tl_footprint_machine machine, const tl_gemm_problem *problem) {
+    return (double)machine.kernels->gemm->scratch_bytes(problem, machine.threads);
+}
+
+tl_footprint tl_linear_footprint(tl_footprint_machine machine, int64_t rows, int64_t in,
+                                 int64_t out, bool residual) {
+    const linear_state s = {.rows = rows, .in = in, .out = out};
+    const tl_gemm_problem y = linear_product(&s, NULL, NULL, NULL, residual, NULL);
+    const tl_gemm_problem dx = linear_dx(&s, NULL, NULL, false, NULL);
+    const tl_gemm_problem dw = linear_dw(&s, NULL, NULL, false, NULL);
+    const tl_gemm_problem db = linear_db(&s, NULL, NULL, false, NULL);
+    double forward, backward;
+    count_linear_flops(&s, true, residual, 2, true, &forward, &backward);
+    return (tl_footprint){.forward_flops = forward,
+                          .backward_flops = backward,
+                          .forward_flops_executed = forward,
+                          .backward_flops_executed = backward,
+                          .forward_scratch = scratch_of(machine, &y),
+                          .backward_scratch = scratch_of(machine, &dx) + scratch_of(machine, &dw) +
+                                              scratch_of(machine, &db) +
+                                              (double)rows * (double)sizeof(tl_real)};
+}
+
 static void bias_backward(tl_node *node, const linear_state *s, const tl_real *dy) {
     bool accumulate;
     tl_real *db = tl_node_grad(node, 2, &accumulate);
@@ -179,14 +266,8 @@ static void bias_backward(tl_node *node, const linear_state *s, const tl_real *d
     for (int64_t r = 0; r < s->rows; r++) {
         ones[r] = 1;
     }
-    multiply_node(node, &(tl_gemm_problem){.m = 1,
-                                           .n = s->out,
-                                           .k = s->rows,
-                                           .alpha = 1,
-                                           .beta = accumulate ? 1 : 0,
-                                           .a = ones,
-                                           .b = dy,
-                                           .c = db});
+    const tl_gemm_problem product = linear_db(s, ones, dy, accumulate, db);
+    multiply_node(node, &product);
 }
 
 static void linear_backward(tl_node *node) {
@@ -194,27 +275,14 @@ static void linear_backward(tl_node *node) {
     const tl_real *dy = tl_node_output_grad(node);
     bool accumulate;
     tl_real *dx = tl_node_grad(node, 0, &accumulate);
-    if (dx != NULL) { /* dX = dY W */
-        multiply_node(node, &(tl_gemm_problem){.m = s->rows,
-                                               .n = s->in,
-                                               .k = s->out,
-                                               .alpha = 1,
-                                               .beta = accumulate ? 1 : 0,
-                                               .a = dy,
-                                               .b = tl_node_input(node, 1),
-                                               .c = dx});
+    if (dx != NULL) {
+        const tl_gemm_problem product = linear_dx(s, dy, tl_node_input(node, 1), accumulate, dx);
+        multiply_node(node, &product);
     }
     tl_real *dw = tl_node_grad(node, 1, &accumulate);
-    if (dw != NULL) { /* dW = dY^T X */
-        multiply_node(node, &(tl_gemm_problem){.m = s->out,
-                                               .n = s->in,
-                                               .k = s->rows,
-                                               .transpose_a = true,
-                                               .alpha = 1,
-                                               .beta = accumulate ? 1 : 0,
-                                               .a = dy,
-                                               .b = tl_node_input(node, 0),
-                                               .c = dw});
+    if (dw != NULL) {
+        const tl_gemm_problem product = linear_dw(s, dy, tl_node_input(node, 0), accumulate, dw);
+        multiply_node(node, &product);
     }
     bias_backward(node, s, dy);
     if (node->input_count == 4) { /* dR = dY, last: the buffer may be handed over */
@@ -276,24 +344,16 @@ static tl_tensor *linear(tl_op *op) {
     if (residual != NULL) {
         memcpy(y->storage->data, residual->storage->data, (size_t)y->size * sizeof(tl_real));
     }
-    if (!multiply_op(op, &(tl_gemm_problem){.m = s->rows,
-                                            .n = s->out,
-                                            .k = s->in,
-                                            .transpose_b = true,
-                                            .alpha = 1,
-                                            .beta = residual != NULL ? 1 : 0,
-                                            .a = x->storage->data,
-                                            .b = weight->storage->data,
-                                            .bias = bias ? bias->storage->data : NULL,
-                                            .c = y->storage->data})) {
+    const tl_gemm_problem product =
+        linear_product(s, x->storage->data, weight->storage->data,
+                       bias ? bias->storage->data : NULL, residual != NULL, y->storage->data);
+    if (!multiply_op(op, &product)) {
         return NULL;
     }
-    const double flops = 2.0 * (double)y->size * (double)s->in;
-    const double bias_flops = bias ? (double)y->size : 0;
-    const double residual_flops = residual ? (double)y->size : 0;
-    tl_op_set_flops(op, flops + bias_flops + residual_flops,
-                    flops * (tl_op_wants(op, 0) + tl_op_wants(op, 1)) +
-                        (tl_op_wants(op, 2) ? bias_flops : 0));
+    double forward, backward;
+    count_linear_flops(s, bias != NULL, residual != NULL, tl_op_wants(op, 0) + tl_op_wants(op, 1),
+                       tl_op_wants(op, 2), &forward, &backward);
+    tl_op_set_flops(op, forward, backward);
     save_factors(op);
     return tl_op_finish(op, linear_backward);
 }

@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
 #include "ops/non_local_internal.h"
 
 /* What the pairwise part works on. `source` is x, or x after max pooling. */
@@ -54,44 +53,70 @@ static bool weights_fit(tl_op *op, const tl_non_local_config *c, const tl_non_lo
            weight_fits(op, "value_bias", w->value_bias, V, 0);
 }
 
+/* A checked call: the config with its defaults, and the problem of the pairwise part. */
+typedef struct non_local_call {
+    tl_non_local_config config;
+    tl_pair_attention_config pair;
+    int64_t queries, keys;
+} non_local_call;
+
 /* Checks all there is to check before anything is computed. */
-static bool check(tl_tape *tape, tl_tensor *x, const tl_non_local_weights *weights,
-                  const tl_non_local_config *config, tl_non_local_config *resolved) {
-    tl_op op;
-    if (!tl_op_begin(&op, tape, "non_local", 1, &x, 0)) {
+static bool check(tl_op *op, tl_tape *tape, tl_tensor *x, const tl_non_local_weights *weights,
+                  const tl_non_local_config *config, non_local_call *call) {
+    if (!tl_op_begin(op, tape, "non_local", 1, &x, 0)) {
         return false;
     }
     tl_error error;
     if (x->rank < 2) {
         char text[TL_SHAPE_TEXT_SIZE];
-        (void)tl_op_fail(&op, TL_ERROR_SHAPE, "expected x [N, spatial..., C], found x %s",
+        (void)tl_op_fail(op, TL_ERROR_SHAPE, "expected x [N, spatial..., C], found x %s",
                          tl_shape_text(x->rank, x->shape, text));
         return false;
     }
+    tl_non_local_config *resolved = &call->config;
     if (tl_non_local_resolve(config, x->shape[x->rank - 1], resolved, &error) != TL_OK) {
-        (void)tl_op_fail(&op, error.status, "%s", error.message);
+        (void)tl_op_fail(op, error.status, "%s", error.message);
         return false;
     }
     if (resolved->use_batch_norm) {
-        (void)tl_op_fail(&op, TL_ERROR_INVALID_ARGUMENT,
+        (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT,
                          "batch norm is for the layer: it has parameters of its own");
         return false;
     }
-    for (int i = 1; i < x->rank - 1; i++) {
-        if (tl_non_local_pools(x->rank, i) && x->shape[i] < resolved->sub_sample) {
-            char text[TL_SHAPE_TEXT_SIZE];
-            (void)tl_op_fail(&op, TL_ERROR_SHAPE, "sub_sample %" PRId64 " is too much for x %s",
-                             resolved->sub_sample, tl_shape_text(x->rank, x->shape, text));
-            return false;
-        }
-    }
-    if (resolved->sub_sample > 1 && (x->rank < 3 || x->rank > 5)) {
-        (void)tl_op_fail(&op, TL_ERROR_SHAPE,
-                         "sub-sampling works on one to three spatial dimensions, found %d",
-                         x->rank - 2);
+    if (tl_non_local_positions(resolved, x->rank, x->shape, &call->keys, &error) != TL_OK) {
+        (void)tl_op_fail(op, error.status, "%s", error.message);
         return false;
     }
-    return weights_fit(&op, resolved, weights);
+    call->queries = x->size / (x->shape[0] * x->shape[x->rank - 1]);
+    call->pair = tl_non_local_pair(resolved, call->keys);
+    return weights_fit(op, resolved, weights);
+}
+
+static bool wants_grad(const tl_tensor *tensor) {
+    return tensor != NULL && tensor->requires_grad;
+}
+
+/* Whether there is memory for a map, if there is to be one: asked before anything is allocated. */
+static bool map_fits(tl_op *op, const tl_non_local_weights *w, const non_local_call *call) {
+    const tl_non_local_config *c = &call->config;
+    if (c->implementation != TL_ATTENTION_MATERIALIZED) {
+        return true;
+    }
+    const tl_tensor *x = op->node->inputs[0];
+    const bool wanted =
+        x->requires_grad || wants_grad(w->value_weight) || wants_grad(w->value_bias) ||
+        (tl_non_local_has_keys(c) && (wants_grad(w->query_weight) || wants_grad(w->query_bias) ||
+                                      wants_grad(w->key_weight) || wants_grad(w->key_bias)));
+    const tl_attention_problem problem =
+        tl_pair_problem_of(x->shape[0], call->queries, call->keys, c->key_channels / c->heads,
+                           c->value_channels / c->heads, &call->pair);
+    const tl_non_local_module module = {
+        .config = c, .samples = x->shape[0], .queries = call->queries, .keys = call->keys};
+    return tl_pair_map_fits(op, &problem,
+                            &(tl_pair_step){.bytes = tl_non_local_step_bytes,
+                                            .module = &module,
+                                            .machine = {TL_OP_KERNELS(op), TL_OP_THREADS(op)},
+                                            .recorded = op->tape->recording && wanted});
 }
 
 static tl_tensor *sub_sampled(tl_tape *tape, tl_tensor *x, const tl_non_local_config *c) {
@@ -140,33 +165,29 @@ static void release(tl_tape *tape, const tl_tensor *x, const pair_inputs *in) {
     }
 }
 
-static int64_t positions_of(const tl_tensor *x) {
-    return x->size / (x->shape[0] * x->shape[x->rank - 1]);
-}
-
 tl_tensor *tl_non_local(tl_tape *tape, tl_tensor *x, const tl_non_local_weights *weights,
                         const tl_non_local_config *config) {
-    tl_non_local_config c;
-    if (!check(tape, x, weights, config, &c)) {
+    tl_op op;
+    non_local_call call;
+    if (!check(&op, tape, x, weights, config, &call) || !map_fits(&op, weights, &call)) {
         return NULL;
     }
-    pair_inputs in = project(tape, x, weights, &c);
-    tl_op op;
+    const tl_non_local_config *c = &call.config;
+    pair_inputs in = project(tape, x, weights, c);
     tl_tensor *out = NULL;
     if (tl_op_begin(&op, tape, "non_local", 3, (tl_tensor *[]){in.q, in.k, in.v}, 0)) {
-        const tl_pair_attention_config pair = tl_non_local_pair(&c, positions_of(in.k));
-        out = tl_pair_attention(&op, &pair);
+        out = tl_pair_attention(&op, &call.pair);
     }
     release(tape, x, &in);
-    if (c.use_reprojection) {
-        tl_tensor *y = c.use_residual ? tl_linear_add(tape, out, weights->reprojection_weight,
-                                                      weights->reprojection_bias, x)
-                                      : tl_linear(tape, out, weights->reprojection_weight,
-                                                  weights->reprojection_bias);
+    if (c->use_reprojection) {
+        tl_tensor *y = c->use_residual ? tl_linear_add(tape, out, weights->reprojection_weight,
+                                                       weights->reprojection_bias, x)
+                                       : tl_linear(tape, out, weights->reprojection_weight,
+                                                   weights->reprojection_bias);
         tl_release(tape, out);
         return y;
     }
-    if (c.use_residual) {
+    if (c->use_residual) {
         tl_tensor *y = tl_add(tape, out, x);
         tl_release(tape, out);
         return y;
@@ -216,25 +237,23 @@ static tl_tensor *map_of(tl_op *op, const tl_pair_attention_config *pair, int64_
 
 tl_tensor *tl_non_local_map(tl_tape *tape, tl_tensor *x, const tl_non_local_weights *weights,
                             const tl_non_local_config *config, int64_t position) {
-    tl_non_local_config c;
-    if (!check(tape, x, weights, config, &c)) {
+    tl_op op;
+    non_local_call call;
+    if (!check(&op, tape, x, weights, config, &call)) {
         return NULL;
     }
-    const int64_t n = positions_of(x);
-    if (position < 0 || position >= n) {
+    if (position < 0 || position >= call.queries) {
         (void)tl_tape_fail(tape, TL_ERROR_INVALID_ARGUMENT,
                            "non_local_map: position must be 0 ... %" PRId64 ", found %" PRId64,
-                           n - 1, position);
+                           call.queries - 1, position);
         return NULL;
     }
     const bool recording = tl_tape_is_recording(tape);
     tl_tape_set_recording(tape, false);
-    pair_inputs in = project(tape, x, weights, &c);
-    tl_op op;
+    pair_inputs in = project(tape, x, weights, &call.config);
     tl_tensor *map = NULL;
     if (tl_op_begin(&op, tape, "non_local_map", 2, (tl_tensor *[]){in.q, in.k}, 0)) {
-        const tl_pair_attention_config pair = tl_non_local_pair(&c, positions_of(in.k));
-        map = map_of(&op, &pair, position);
+        map = map_of(&op, &call.pair, position);
     }
     release(tape, x, &in);
     tl_tape_set_recording(tape, recording);

@@ -84,6 +84,14 @@ tl_status tl_non_local_resolve(const tl_non_local_config *config, int64_t channe
     return check_channels(&c, error);
 }
 
+tl_status tl_non_local_check_layer(const tl_non_local_config *resolved, tl_error *error) {
+    if (resolved->use_batch_norm && !resolved->use_reprojection) {
+        return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
+                       "batch norm follows the reprojection, which is off");
+    }
+    return TL_OK;
+}
+
 bool tl_non_local_has_keys(const tl_non_local_config *resolved) {
     return resolved->pairwise != TL_PAIRWISE_GAUSSIAN;
 }
@@ -106,4 +114,32 @@ tl_pair_attention_config tl_non_local_pair(const tl_non_local_config *resolved, 
 
 bool tl_non_local_pools(int rank, int dimension) {
     return dimension >= 1 && dimension < rank - 1 && dimension >= rank - 3;
+}
+
+tl_status tl_non_local_positions(const tl_non_local_config *resolved, int rank,
+                                 const int64_t *shape, int64_t *keys, tl_error *error) {
+    const int64_t factor = resolved->sub_sample;
+    if (factor > 1 && (rank < 3 || rank > 5)) {
+        return tl_fail(error, TL_ERROR_SHAPE,
+                       "sub-sampling works on one to three spatial dimensions, found %d", rank - 2);
+    }
+    *keys = 1;
+    int64_t window = 1;
+    for (int i = 1; i < rank - 1; i++) {
+        const bool pools = tl_non_local_pools(rank, i);
+        window *= pools ? factor : 1;
+        if (pools && shape[i] < factor) {
+            char text[TL_SHAPE_TEXT_SIZE];
+            return tl_fail(error, TL_ERROR_SHAPE, "sub_sample %" PRId64 " is too much for x %s",
+                           factor, tl_shape_text(rank, shape, text));
+        }
+        *keys *= pools ? shape[i] / factor : shape[i];
+    }
+    if (window > TL_POOLING_MOST_WINDOW) {
+        return tl_fail(error, TL_ERROR_UNSUPPORTED,
+                       "sub_sample %" PRId64 " makes windows of %" PRId64
+                       " positions, max pooling takes up to %d",
+                       factor, window, TL_POOLING_MOST_WINDOW);
+    }
+    return TL_OK;
 }

@@ -24,7 +24,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/op.h"
+#include "ops/footprint.h"
 
 enum { X = 0, WEIGHT = 1, BIAS = 2, RESIDUAL = 3, INPUTS = 4 };
 
@@ -297,6 +297,30 @@ static bool recompute(tl_node *node, tl_real *y) {
     return true;
 }
 
+/* Per value: statistics 4; subtract, scale, shift, and 1 each for the residual and the ReLU
+ * (`extra`). Backward: sums 4, dx 1 or 5, and the mask. */
+static void count_flops(int64_t size, bool statistics, int extra, double *forward,
+                        double *backward) {
+    const double more = (statistics ? 4.0 : 0.0) + (double)extra;
+    *forward = (double)size * (3.0 + more);
+    *backward = (double)size * (5.0 + more);
+}
+
+tl_footprint tl_batch_norm_footprint(tl_footprint_machine machine, int64_t rows, int64_t channels) {
+    const tl_channel_norm_shape shape = {.sets = 1, .rows = rows, .channels = channels};
+    const double scratch = (double)machine.kernels->channel_norm->scratch_bytes(shape);
+    const double one = (double)channels * (double)sizeof(tl_real);
+    const double two_doubles = (double)channels * 2 * (double)sizeof(double);
+    tl_footprint footprint = {.kept_bytes = two_doubles,
+                              .forward_scratch = scratch + FORWARD_COEFFICIENTS * one,
+                              .backward_scratch =
+                                  scratch + BACKWARD_COEFFICIENTS * one + two_doubles};
+    count_flops(rows * channels, true, 0, &footprint.forward_flops, &footprint.backward_flops);
+    footprint.forward_flops_executed = footprint.forward_flops;
+    footprint.backward_flops_executed = footprint.backward_flops;
+    return footprint;
+}
+
 /* y from the statistics in `state`. `scratch` is the kernels'. */
 static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, void *scratch) {
     const int64_t count = state->shape.sets * state->shape.channels;
@@ -322,14 +346,13 @@ static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, voi
     } else if (call->relu) {
         state->mask = TL_CHANNEL_NORM_RECOMPUTE;
     }
-    /* per value: statistics 4; subtract, scale, shift, and 1 each for the residual and the ReLU.
-     * Backward: sums 4, dx 1 or 5, and the mask. */
-    const double size = (double)y->size;
-    const double extra = (call->residual != NULL ? 1.0 : 0.0) + (call->relu ? 1.0 : 0.0);
-    const double statistics = state->statistics ? 4.0 : 0.0;
-    tl_op_set_flops(op, size * (3.0 + statistics + extra), size * (5.0 + statistics + extra));
+    double forward, backward;
+    count_flops(y->size, state->statistics, (call->residual != NULL) + call->relu, &forward,
+                &backward);
+    tl_op_set_flops(op, forward, backward);
     if (call->residual == NULL) {
-        tl_op_set_recompute(op, recompute, size * (3.0 + extra));
+        const double again = 3.0 + (call->relu ? 1.0 : 0.0);
+        tl_op_set_recompute(op, recompute, again * (double)y->size);
     }
     return tl_op_finish(op, norm_backward);
 }

@@ -17,8 +17,6 @@
 
 #include <string.h>
 
-#include "kernels/kernels.h"
-
 typedef struct pair_state {
     tl_attention_problem problem;
     tl_attention_implementation implementation;
@@ -26,39 +24,43 @@ typedef struct pair_state {
     tl_real *row_shift, *row_inverse; /* tiled, softmax */
 } pair_state;
 
-static tl_rows_layout layout_of(const tl_tensor *x, int64_t heads, bool head_axis) {
-    const int64_t channels = x->shape[x->rank - 1];
-    const int64_t sample = x->size / x->shape[0];
+static tl_rows_layout layout_of(int64_t positions, int64_t channels, int64_t heads,
+                                bool head_axis) {
+    const int64_t sample = positions * heads * channels;
     return head_axis
                ? (tl_rows_layout){.sample = sample, .head = sample / heads, .row = channels}
-               : (tl_rows_layout){.sample = sample, .head = channels / heads, .row = channels};
+               : (tl_rows_layout){.sample = sample, .head = channels, .row = heads * channels};
+}
+
+tl_attention_problem tl_pair_problem_of(int64_t samples, int64_t queries, int64_t keys, int64_t d_k,
+                                        int64_t d_v, const tl_pair_attention_config *config) {
+    const int64_t heads = config->heads;
+    const bool axis = config->head_axis;
+    return (tl_attention_problem){
+        .weights = config->weights,
+        .causal = config->causal,
+        .scale = (tl_real)config->scale,
+        .samples = samples,
+        .heads = heads,
+        .queries = queries,
+        .keys = keys,
+        .d_k = d_k,
+        .d_v = d_v,
+        .q = layout_of(queries, d_k, heads, axis),
+        .k = layout_of(keys, d_k, heads, axis),
+        .v = layout_of(keys, d_v, heads, axis),
+        .o = layout_of(queries, d_v, heads, axis),
+    };
 }
 
 tl_attention_problem tl_pair_problem(const tl_tensor *q, const tl_tensor *k, const tl_tensor *v,
                                      const tl_pair_attention_config *config) {
-    const int64_t heads = config->heads;
-    const bool axis = config->head_axis;
-    const int64_t k_channels = q->shape[q->rank - 1];
-    const int64_t v_channels = v->shape[v->rank - 1];
-    tl_attention_problem problem = {
-        .weights = config->weights,
-        .causal = config->causal,
-        .scale = (tl_real)config->scale,
-        .samples = q->shape[0],
-        .heads = heads,
-        .d_k = axis ? k_channels : k_channels / heads,
-        .d_v = axis ? v_channels : v_channels / heads,
-        .q = layout_of(q, heads, axis),
-        .k = layout_of(k, heads, axis),
-        .v = layout_of(v, heads, axis),
-    };
-    problem.queries = q->size / (problem.samples * heads * problem.d_k);
-    problem.keys = k->size / (problem.samples * heads * problem.d_k);
-    const int64_t row = axis ? problem.d_v : heads * problem.d_v;
-    problem.o = (tl_rows_layout){.sample = problem.queries * heads * problem.d_v,
-                                 .head = axis ? problem.queries * row : problem.d_v,
-                                 .row = row};
-    return problem;
+    const int64_t samples = q->shape[0];
+    const int64_t slices = config->head_axis ? 1 : config->heads;
+    const int64_t d_k = q->shape[q->rank - 1] / slices;
+    const int64_t d_v = v->shape[v->rank - 1] / slices;
+    const int64_t rows = samples * config->heads * d_k;
+    return tl_pair_problem_of(samples, q->size / rows, k->size / rows, d_k, d_v, config);
 }
 
 tl_cost tl_pair_attention_cost(const tl_attention_problem *problem,
@@ -72,22 +74,45 @@ tl_cost tl_pair_attention_cost(const tl_attention_problem *problem,
     const bool scores = (gradients & 3u) != 0;
     const double products = by_k * ((gradients & 1u) + (gradients >> 1 & 1u)) +
                             by_v * ((gradients >> 2 & 1u) + (scores ? 1 : 0));
+    /* the stored map is computed as a whole, hidden keys included */
+    const double whole = tiled || !problem->causal ? 1 : 2 * n / (n + 1);
     tl_cost cost = {
         .forward_flops = by_k + by_v,
-        .forward_flops_executed = by_k + by_v,
+        .forward_flops_executed = (by_k + by_v) * whole,
         .backward_flops = products,
         /* tiled: the scores again, and dP in any case */
-        .backward_flops_executed = products + (tiled ? by_k + (scores ? 0 : by_v) : 0),
+        .backward_flops_executed = products * whole + (tiled ? by_k + (scores ? 0 : by_v) : 0),
     };
     if (gradients == 0) {
         cost.backward_flops_executed = 0;
-    } else if (!tiled) {
-        cost.saved_bytes = tl_pair_map_bytes(problem);
-    } else if (problem->weights == TL_PAIR_SOFTMAX) {
-        cost.saved_bytes =
-            (uint64_t)(2 * problem->samples * problem->heads * problem->queries) * sizeof(tl_real);
     }
     return cost;
+}
+
+tl_footprint tl_pair_attention_footprint(tl_footprint_machine machine,
+                                         const tl_attention_problem *problem,
+                                         tl_attention_implementation implementation,
+                                         bool same_q_and_k) {
+    const tl_cost cost = tl_pair_attention_cost(problem, implementation, 7u);
+    tl_footprint footprint = {.forward_flops = cost.forward_flops,
+                              .backward_flops = cost.backward_flops,
+                              .forward_flops_executed = cost.forward_flops_executed,
+                              .backward_flops_executed = cost.backward_flops_executed};
+    if (implementation == TL_ATTENTION_MATERIALIZED) {
+        tl_pair_map_footprint(machine, problem, &footprint);
+        return footprint;
+    }
+    const double rows =
+        (double)problem->samples * (double)problem->heads * (double)problem->queries;
+    const double q_size = rows * (double)problem->d_k;
+    const double scratch =
+        (double)machine.kernels->tiled_attention->scratch_bytes(problem, machine.threads);
+    if (problem->weights == TL_PAIR_SOFTMAX) {
+        footprint.kept_bytes = 2 * rows * (double)sizeof(tl_real);
+    }
+    footprint.forward_scratch = scratch;
+    footprint.backward_scratch = scratch + (same_q_and_k ? q_size * (double)sizeof(tl_real) : 0);
+    return footprint;
 }
 
 /* Where to add the gradient of input `index`. Two inputs that are one tensor must not share a
@@ -182,9 +207,6 @@ tl_tensor *tl_pair_attention(tl_op *op, const tl_pair_attention_config *config) 
     const tl_tensor *v = op->node->inputs[2];
     const tl_attention_problem problem = tl_pair_problem(q, k, v, config);
     const bool materialized = config->implementation == TL_ATTENTION_MATERIALIZED;
-    if (materialized && !tl_pair_map_fits(op, &problem)) {
-        return NULL;
-    }
     int64_t shape[TL_MAX_RANK];
     memcpy(shape, q->shape, sizeof shape);
     shape[q->rank - 1] = v->shape[v->rank - 1];

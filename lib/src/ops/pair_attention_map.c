@@ -3,15 +3,17 @@
  * at a time.
  */
 #include <inttypes.h>
-#include <math.h>
 
-#include "kernels/kernels.h"
 #include "ops/pair_attention.h"
 
+/* The values of the maps of so many heads; a double, as they may be too many for an integer. */
+static double map_size(const tl_attention_problem *problem, int64_t heads) {
+    return (double)problem->samples * (double)heads * (double)problem->queries *
+           (double)problem->keys;
+}
+
 static size_t bytes_of(const tl_attention_problem *problem, int64_t heads) {
-    const double elements =
-        (double)problem->samples * (double)heads * (double)problem->queries * (double)problem->keys;
-    if (elements * (double)sizeof(tl_real) > (double)(SIZE_MAX / 4)) {
+    if (map_size(problem, heads) * (double)sizeof(tl_real) > (double)(SIZE_MAX / 4)) {
         return SIZE_MAX;
     }
     return (size_t)(problem->samples * heads * problem->queries * problem->keys) * sizeof(tl_real);
@@ -21,12 +23,20 @@ size_t tl_pair_map_bytes(const tl_attention_problem *problem) {
     return bytes_of(problem, problem->heads);
 }
 
-size_t tl_pair_map_gradient_bytes(const tl_attention_problem *problem) {
+/* Of one head at a time. */
+static size_t gradient_bytes(const tl_attention_problem *problem) {
     return bytes_of(problem, 1);
 }
 
-/* Whether the maps, and for a backward pass their gradient, can be had; nothing is kept. */
-static bool available(const tl_op *op, const tl_attention_problem *problem) {
+/* What the tape can still take: the rest of the budget and what it holds idle. */
+static double bytes_left(const tl_op *op) {
+    const tl_memory_usage usage = tl_context_memory(op->tape->context);
+    const double rest = usage.limit > usage.current ? (double)(usage.limit - usage.current) : 0;
+    return rest + (double)tl_pool_idle(op->tape->pool);
+}
+
+/* Whether the maps, and where recorded their gradient, can be had; nothing is kept. */
+static bool available(const tl_op *op, const tl_attention_problem *problem, bool recorded) {
     const size_t map_bytes = tl_pair_map_bytes(problem);
     if (map_bytes == SIZE_MAX) {
         return false;
@@ -34,43 +44,57 @@ static bool available(const tl_op *op, const tl_attention_problem *problem) {
     if (tl_context_memory(op->tape->context).limit == 0) {
         return true;
     }
+    const size_t d_map_bytes = recorded ? gradient_bytes(problem) : 0;
+    if ((double)map_bytes + (double)d_map_bytes > bytes_left(op)) {
+        return false;
+    }
+    /* there is enough, but it may lie in pieces */
     tl_pool *pool = op->tape->pool;
     void *map = tl_pool_allocate(pool, map_bytes);
-    void *gradient = NULL;
-    bool fits = map != NULL;
-    if (fits && op->recorded) {
-        gradient = tl_pool_allocate(pool, tl_pair_map_gradient_bytes(problem));
-        fits = gradient != NULL;
-    }
+    void *gradient = map != NULL ? tl_pool_allocate(pool, d_map_bytes) : NULL;
     tl_pool_release(pool, gradient);
     tl_pool_release(pool, map);
+    return gradient != NULL;
+}
+
+/* The most queries with which the step would fit into `left` bytes. */
+static int64_t most_queries(const tl_pair_step *step, int64_t queries, double left) {
+    int64_t fits = 0, too_many = queries;
+    while (too_many - fits > 1) {
+        const int64_t middle = fits + (too_many - fits) / 2;
+        *(step->bytes(step, middle, TL_ATTENTION_MATERIALIZED) <= left ? &fits : &too_many) =
+            middle;
+    }
     return fits;
 }
 
-bool tl_pair_map_fits(tl_op *op, const tl_attention_problem *problem) {
-    if (available(op, problem)) {
+bool tl_pair_map_fits(tl_op *op, const tl_attention_problem *problem, const tl_pair_step *step) {
+    if (available(op, problem, step->recorded)) {
         return true;
     }
     const tl_memory_usage usage = tl_context_memory(op->tape->context);
-    const double pair_bytes = (double)problem->samples * (double)sizeof(tl_real) *
-                              (double)(problem->heads + (op->recorded ? 1 : 0));
-    const double needed = pair_bytes * (double)problem->queries * (double)problem->keys;
-    const double left = usage.limit > usage.current ? (double)(usage.limit - usage.current) : 0;
-    const double ratio = (double)problem->keys / (double)problem->queries;
-    const size_t tiled =
-        TL_OP_KERNELS(op)->tiled_attention->scratch_bytes(problem, TL_OP_THREADS(op)) +
-        (size_t)(2 * problem->samples * problem->heads * problem->queries) * sizeof(tl_real);
-    char wanted[TL_BYTES_TEXT_SIZE], held[TL_BYTES_TEXT_SIZE], limit[TL_BYTES_TEXT_SIZE],
+    const double needed =
+        (map_size(problem, problem->heads) + (step->recorded ? map_size(problem, 1) : 0)) *
+        (double)sizeof(tl_real);
+    char wanted[TL_BYTES_TEXT_SIZE], left[TL_BYTES_TEXT_SIZE], limit[TL_BYTES_TEXT_SIZE],
         instead[TL_BYTES_TEXT_SIZE];
-    (void)tl_op_fail(op, TL_ERROR_OUT_OF_MEMORY,
-                     "the materialized map of %" PRId64 " x %" PRId64
-                     " positions%s needs %s, and %s of the limit of %s are in use; up to %" PRId64
-                     " positions would fit, or the tiled implementation, which needs %s",
-                     problem->queries, problem->keys, op->recorded ? " and its gradient" : "",
-                     tl_bytes_text(needed, wanted), tl_bytes_text((double)usage.current, held),
-                     usage.limit == 0 ? "the machine" : tl_bytes_text((double)usage.limit, limit),
-                     (int64_t)sqrt(left / (pair_bytes * ratio)),
-                     tl_bytes_text((double)tiled, instead));
+    (void)tl_bytes_text(needed, wanted);
+    if (usage.limit == 0) {
+        (void)tl_op_fail(op, TL_ERROR_OUT_OF_MEMORY,
+                         "the materialized map of %" PRId64 " x %" PRId64
+                         " positions needs %s, more than can be addressed",
+                         problem->queries, problem->keys, wanted);
+        return false;
+    }
+    (void)tl_op_fail(
+        op, TL_ERROR_OUT_OF_MEMORY,
+        "the materialized map of %" PRId64 " x %" PRId64
+        " positions%s needs %s, and %s of the limit of %s are left; up to %" PRId64
+        " positions would fit, or the tiled implementation, which takes %s",
+        problem->queries, problem->keys, step->recorded ? " and its gradient" : "", wanted,
+        tl_bytes_text(bytes_left(op), left), tl_bytes_text((double)usage.limit, limit),
+        most_queries(step, problem->queries, bytes_left(op)),
+        tl_bytes_text(step->bytes(step, problem->queries, TL_ATTENTION_TILED), instead));
     return false;
 }
 
@@ -149,6 +173,56 @@ bool tl_pair_map_forward(tl_op *op, const tl_attention_problem *p, const tl_real
     return true;
 }
 
+/* dP [n, m] = dO V^T, a product of the scores' form. */
+static tl_gemm_problem map_gradient(const tl_attention_problem *p, int64_t head, const tl_real *d_o,
+                                    const tl_real *v, tl_real *d_map) {
+    tl_attention_problem swapped = *p;
+    swapped.q = p->o;
+    swapped.k = p->v;
+    swapped.d_k = p->d_v;
+    swapped.scale = 1;
+    tl_gemm_problem product = scores(&swapped, head, d_o, v, d_map);
+    product.c = d_map;
+    product.batch_stride_c = p->queries * p->keys;
+    return product;
+}
+
+void tl_pair_map_footprint(tl_footprint_machine machine, const tl_attention_problem *p,
+                           tl_footprint *footprint) {
+    const tl_gemm_kernels *gemm = machine.kernels->gemm;
+    const int64_t one = p->queries * p->keys;
+    const int64_t all = p->heads * one;
+    tl_real unread = 0;
+    tl_real *const any = &unread;
+    const tl_gemm_problem forward[] = {
+        scores(p, 0, any, any, any),
+        apply(p, 0, false, any, all, any, p->v, any, p->o, p->d_v),
+    };
+    const tl_gemm_problem backward[] = {
+        map_gradient(p, 0, any, any, any),
+        apply(p, 0, false, any, one, any, p->k, any, p->q, p->d_k),
+        apply(p, 0, true, any, one, any, p->q, any, p->k, p->d_k),
+        apply(p, 0, true, any, all, any, p->o, any, p->v, p->d_v),
+    };
+    for (int i = 0; i < 2; i++) {
+        const double bytes = (double)gemm->scratch_bytes(&forward[i], machine.threads);
+        if (bytes > footprint->forward_scratch) {
+            footprint->forward_scratch = bytes;
+        }
+    }
+    /* scratch that grows from product to product is given back at the end, see run() */
+    double largest = 0;
+    for (int i = 0; i < 4; i++) {
+        const double bytes = (double)gemm->scratch_bytes(&backward[i], machine.threads);
+        if (bytes > largest) {
+            largest = bytes;
+            footprint->backward_scratch += bytes;
+        }
+    }
+    footprint->kept_bytes = map_size(p, p->heads) * (double)sizeof(tl_real);
+    footprint->backward_scratch += map_size(p, 1) * (double)sizeof(tl_real);
+}
+
 /* Runs a product with scratch of its own, given back when backward returns. */
 typedef struct product_runner {
     tl_node *node;
@@ -180,7 +254,7 @@ void tl_pair_map_backward(tl_node *node, const tl_attention_problem *p, const tl
     tl_real *d_k = tl_node_grad(node, 1, &add_k);
     tl_real *d_v = tl_node_grad(node, 2, &add_v);
     const bool wants_scores = d_q != NULL || d_k != NULL;
-    tl_real *d_map = wants_scores ? tl_node_scratch(node, tl_pair_map_gradient_bytes(p)) : NULL;
+    tl_real *d_map = wants_scores ? tl_node_scratch(node, gradient_bytes(p)) : NULL;
     if (wants_scores && d_map == NULL) {
         return;
     }
@@ -189,15 +263,8 @@ void tl_pair_map_backward(tl_node *node, const tl_attention_problem *p, const tl
     for (int64_t head = 0; head < p->heads; head++) {
         const tl_real *head_map = map + head * one;
         if (wants_scores) {
-            /* dP = dO V^T, a product of the scores' form; then dS in its place */
-            tl_attention_problem swapped = *p;
-            swapped.q = p->o;
-            swapped.k = p->v;
-            swapped.d_k = p->d_v;
-            swapped.scale = 1;
-            tl_gemm_problem d_p = scores(&swapped, head, d_o, v, d_map);
-            d_p.c = d_map;
-            d_p.batch_stride_c = one;
+            /* dP, then dS in its place */
+            const tl_gemm_problem d_p = map_gradient(p, head, d_o, v, d_map);
             run(&runner, &d_p);
             TL_NODE_KERNELS(node)->attention_map->backward(&maps, head_map, p->heads * one, d_map,
                                                            one, TL_NODE_THREADS(node));

@@ -8,13 +8,71 @@
  */
 #include <inttypes.h>
 
-#include "kernels/kernels.h"
 #include "ops/non_local_internal.h"
 
 typedef struct terms_state {
     int64_t rows, channels;
     bool keys; /* the second half, in the second column */
 } terms_state;
+
+/* t [rows, 1] = X w, in a column of [rows, 2]. */
+static tl_gemm_problem terms_product(const terms_state *s, const tl_real *x, const tl_real *w,
+                                     tl_real *terms) {
+    return (tl_gemm_problem){.m = s->rows,
+                             .n = 1,
+                             .k = s->channels,
+                             .alpha = 1,
+                             .a = x,
+                             .b = w,
+                             .c = terms,
+                             .row_stride_c = 2};
+}
+
+/* dX [rows, K] = dt [rows, 1] w [1, K] */
+static tl_gemm_problem terms_dx(const terms_state *s, const tl_real *dt, const tl_real *w,
+                                bool accumulate, tl_real *dx) {
+    return (tl_gemm_problem){.m = s->rows,
+                             .n = s->channels,
+                             .k = 1,
+                             .alpha = 1,
+                             .beta = accumulate ? 1 : 0,
+                             .a = dt,
+                             .row_stride_a = 2,
+                             .b = w,
+                             .c = dx};
+}
+
+/* dw [1, K] += dt^T X */
+static tl_gemm_problem terms_dw(const terms_state *s, const tl_real *dt, const tl_real *x,
+                                tl_real *dw) {
+    return (tl_gemm_problem){.m = 1,
+                             .n = s->channels,
+                             .k = s->rows,
+                             .transpose_a = true,
+                             .alpha = 1,
+                             .beta = 1,
+                             .a = dt,
+                             .row_stride_a = 2,
+                             .b = x,
+                             .c = dw};
+}
+
+static double scratch_of(tl_footprint_machine machine, tl_gemm_problem problem) {
+    return (double)machine.kernels->gemm->scratch_bytes(&problem, machine.threads);
+}
+
+tl_footprint tl_pair_terms_footprint(tl_footprint_machine machine, int64_t rows, int64_t channels) {
+    const terms_state s = {.rows = rows, .channels = channels};
+    const double flops = 2.0 * (double)rows * (double)channels;
+    return (tl_footprint){
+        .forward_flops = flops,
+        .backward_flops = 2 * flops,
+        .forward_flops_executed = flops,
+        .backward_flops_executed = 2 * flops,
+        .forward_scratch = scratch_of(machine, terms_product(&s, NULL, NULL, NULL)),
+        .backward_scratch = scratch_of(machine, terms_dx(&s, NULL, NULL, false, NULL)) +
+                            scratch_of(machine, terms_dw(&s, NULL, NULL, NULL))};
+}
 
 static void terms_backward(tl_node *node) {
     const terms_state *s = node->state;
@@ -24,16 +82,9 @@ static void terms_backward(tl_node *node) {
     const tl_real *dt = tl_node_output_grad(node) + half;
     bool accumulate;
     tl_real *dx = tl_node_grad(node, 0, &accumulate);
-    if (dx != NULL) { /* dX [rows, K] = dt [rows, 1] w [1, K] */
-        const tl_gemm_problem product = {.m = s->rows,
-                                         .n = s->channels,
-                                         .k = 1,
-                                         .alpha = 1,
-                                         .beta = accumulate ? 1 : 0,
-                                         .a = dt,
-                                         .row_stride_a = 2,
-                                         .b = tl_node_input(node, 1) + half * s->channels,
-                                         .c = dx};
+    if (dx != NULL) {
+        const tl_real *w = tl_node_input(node, 1) + half * s->channels;
+        const tl_gemm_problem product = terms_dx(s, dt, w, accumulate, dx);
         void *scratch = tl_node_scratch(node, gemm->scratch_bytes(&product, threads));
         if (scratch == NULL) {
             return;
@@ -41,17 +92,9 @@ static void terms_backward(tl_node *node) {
         gemm->multiply(&product, scratch, threads);
     }
     tl_real *dw = tl_node_grad_zeroed(node, 1);
-    if (dw != NULL) { /* dw [1, K] += dt^T X */
-        const tl_gemm_problem product = {.m = 1,
-                                         .n = s->channels,
-                                         .k = s->rows,
-                                         .transpose_a = true,
-                                         .alpha = 1,
-                                         .beta = 1,
-                                         .a = dt,
-                                         .row_stride_a = 2,
-                                         .b = tl_node_input(node, 0),
-                                         .c = dw + half * s->channels};
+    if (dw != NULL) {
+        const tl_gemm_problem product =
+            terms_dw(s, dt, tl_node_input(node, 0), dw + half * s->channels);
         void *scratch = tl_node_scratch(node, gemm->scratch_bytes(&product, threads));
         if (scratch != NULL) {
             gemm->multiply(&product, scratch, threads);
@@ -82,14 +125,8 @@ tl_tensor *tl_pair_terms(tl_tape *tape, tl_tensor *x, tl_tensor *pair_weight, bo
     for (int64_t r = 0; r < s->rows; r++) {
         out[2 * r + 1 - half] = 1;
     }
-    const tl_gemm_problem product = {.m = s->rows,
-                                     .n = 1,
-                                     .k = s->channels,
-                                     .alpha = 1,
-                                     .a = x->storage->data,
-                                     .b = pair_weight->storage->data + half * s->channels,
-                                     .c = out + half,
-                                     .row_stride_c = 2};
+    const tl_gemm_problem product = terms_product(
+        s, x->storage->data, pair_weight->storage->data + half * s->channels, out + half);
     const tl_gemm_kernels *gemm = TL_OP_KERNELS(&op)->gemm;
     void *scratch = tl_op_scratch(&op, gemm->scratch_bytes(&product, TL_OP_THREADS(&op)));
     if (scratch == NULL) {

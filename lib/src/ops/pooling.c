@@ -9,11 +9,10 @@
  */
 #include <tapeline/pooling.h>
 
-#include "core/op.h"
+#include "ops/footprint.h"
 
 enum {
     MOST_SPATIAL = 3,
-    MOST_WINDOW = 256,       /* an offset is a byte */
     MOST_EXTENT = 0x7fffffff /* of kernel and stride: keeps sums far from overflow */
 };
 
@@ -105,12 +104,22 @@ static bool set_shape(tl_op *op, const tl_tensor *x, const tl_pool_config *confi
         }
         window *= (double)config->kernel_size[i];
     }
-    if (maximum && window > MOST_WINDOW) {
+    if (maximum && window > TL_POOLING_MOST_WINDOW) {
         (void)tl_op_fail(op, TL_ERROR_UNSUPPORTED, "a window has at most %d positions, found %.0f",
-                         MOST_WINDOW, window);
+                         TL_POOLING_MOST_WINDOW, window);
         return false;
     }
     return true;
+}
+
+tl_footprint tl_max_pool_footprint(int64_t window, int64_t size) {
+    const double values = (double)size;
+    return (tl_footprint){.forward_flops = (double)window * values,
+                          .backward_flops = values,
+                          .forward_flops_executed = (double)window * values,
+                          .backward_flops_executed = values,
+                          .kept_bytes = values, /* an offset of one byte each */
+                          .keeps_only_recorded = true};
 }
 
 static tl_tensor *pool(tl_tape *tape, const char *name, tl_tensor *x, const tl_pool_config *config,
@@ -147,8 +156,10 @@ static tl_tensor *pool(tl_tape *tape, const char *name, tl_tensor *x, const tl_p
         kernels->average_forward(&shape, state->count_padding, x->storage->data, y->storage->data,
                                  TL_OP_THREADS(&op));
     }
-    const double window = (double)(shape.kernel[0] * shape.kernel[1] * shape.kernel[2]);
-    tl_op_set_flops(&op, window * (double)y->size, (maximum ? 1.0 : window) * (double)y->size);
+    const int64_t window = shape.kernel[0] * shape.kernel[1] * shape.kernel[2];
+    const tl_footprint max_pool = tl_max_pool_footprint(window, y->size);
+    tl_op_set_flops(&op, max_pool.forward_flops,
+                    maximum ? max_pool.backward_flops : (double)window * (double)y->size);
     return tl_op_finish(&op, pooling_backward);
 }
 
