@@ -40,6 +40,7 @@ typedef struct settings {
     int64_t heads;
     int normalization;
     int pairwise;
+    bool use_scale;
     int implementation;
     int64_t epochs;
     int64_t stop_after;
@@ -83,7 +84,7 @@ static const settings default_settings = {
     .seed = 1,
 };
 
-enum { OPTION_COUNT = 38 };
+enum { OPTION_COUNT = 39 };
 
 /* Fills the table; every entry points into *s. */
 static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
@@ -195,6 +196,11 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .choices = "embedded-gaussian|gaussian|dot-product|concatenation",
          .help = "form of the non-local block",
          .keep = OPTION_MUST_AGREE},
+        {.name = "use-scale",
+         .type = OPTION_FLAG,
+         .value = &s->use_scale,
+         .help = "its softmax forms: scores over sqrt(key channels / heads)",
+         .keep = OPTION_MUST_AGREE},
         {.name = "implementation",
          .type = OPTION_CHOICE,
          .value = &s->implementation,
@@ -234,7 +240,8 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .type = OPTION_NUMBER,
          .value = &s->learning_rate,
          .argument = "X",
-         .help = "(highest) learning rate; default 0.2 for sgd (local: 0.05), 0.003 for adam and adamw",
+         .help =
+             "(highest) learning rate; default 0.2 for sgd (local: 0.05), 0.003 for adam and adamw",
          .low = 0,
          .high = 1e6,
          .keep = OPTION_MUST_AGREE},
@@ -434,6 +441,7 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
         config.key_channels_divisor = (int)s->key_divisor;
         config.normalization = (tl_normalization)s->normalization;
         config.pairwise = (tl_pairwise)s->pairwise;
+        config.use_scale = s->use_scale;
         config.implementation = (tl_attention_implementation)s->implementation;
         return tl_local_resnet_create(x->context, &config, (uint64_t)s->seed, error);
     }
@@ -449,6 +457,7 @@ static tl_model *create_model(const session *x, const tl_dataset_info *info, tl_
     config.key_channels_divisor = (int)s->key_divisor;
     config.normalization = (tl_normalization)s->normalization;
     config.pairwise = (tl_pairwise)s->pairwise;
+    config.use_scale = s->use_scale;
     config.implementation = (tl_attention_implementation)s->implementation;
     return tl_resnet_cifar_create(x->context, &config, (uint64_t)s->seed, error);
 }

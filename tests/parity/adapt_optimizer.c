@@ -207,6 +207,9 @@ static bool read_schedule(parity_run *run, int64_t steps, tl_schedule_config *co
         config->kind = TL_SCHEDULE_ONE_CYCLE;
         config->total_steps = parity_int(run, "total_steps");
         config->pct_start = parity_number(run, "pct_start");
+        if (config->pct_start == 0) {
+            config->pct_start = 1e-300; /* 0 stands for the default */
+        }
         config->div_factor = parity_number(run, "div_factor");
         config->final_div_factor = parity_number(run, "final_div_factor");
     } else {

@@ -36,6 +36,7 @@ typedef struct tl_local_resnet_config {
     int key_channels_divisor;
     tl_normalization normalization;
     tl_pairwise pairwise; /* of the non-local block */
+    bool use_scale;       /* its softmax forms: scores over sqrt(key channels / heads) */
     tl_attention_implementation implementation;
     double batch_norm_momentum;
     double batch_norm_epsilon;

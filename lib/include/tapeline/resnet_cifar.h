@@ -42,6 +42,7 @@ typedef struct tl_resnet_cifar_config {
                                  stage's channels */
     tl_normalization normalization; /* of efficient attention */
     tl_pairwise pairwise;           /* of the non-local block */
+    bool use_scale;                 /* its softmax forms: scores over sqrt(key channels / heads) */
     tl_attention_implementation implementation;
     double batch_norm_momentum;
     double batch_norm_epsilon;

@@ -31,6 +31,7 @@ tl_status tl_attention_module_init(tl_attention_module *module, tl_parameters *p
     non_local.value_channels = config->channels;
     non_local.heads = config->heads;
     non_local.pairwise = config->pairwise;
+    non_local.use_scale = config->use_scale;
     non_local.implementation = config->implementation;
     return tl_non_local_layer_init(&module->layer.non_local, parameters, prefix, &non_local, random,
                                    error);

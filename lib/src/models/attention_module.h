@@ -13,6 +13,7 @@ typedef struct tl_attention_module_config {
     int heads;
     tl_normalization normalization;
     tl_pairwise pairwise;
+    bool use_scale;
     tl_attention_implementation implementation;
 } tl_attention_module_config;
 

@@ -32,6 +32,7 @@ static const tl_config_field fields[] = {
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
     CHOICE(pairwise, tl_pairwise_names),
+    FIELD(use_scale, TL_FIELD_BOOL, 0, 1),
     CHOICE(implementation, tl_attention_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
@@ -87,6 +88,7 @@ static tl_status build(tl_model *model, uint64_t seed, tl_error *error) {
                                               .heads = config->heads,
                                               .normalization = config->normalization,
                                               .pairwise = config->pairwise,
+                                              .use_scale = config->use_scale,
                                               .implementation = config->implementation},
                 &random, error));
         }

@@ -38,6 +38,7 @@ static const tl_config_field fields[] = {
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
     CHOICE(pairwise, tl_pairwise_names),
+    FIELD(use_scale, TL_FIELD_BOOL, 0, 1),
     CHOICE(implementation, tl_attention_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),
@@ -97,6 +98,7 @@ static tl_status build_block(resnet_cifar *net, int stage, int index, tl_random 
                                       .heads = config->heads,
                                       .normalization = config->normalization,
                                       .pairwise = config->pairwise,
+                                      .use_scale = config->use_scale,
                                       .implementation = config->implementation},
         random, error);
 }
