@@ -1,0 +1,78 @@
+"""What the measuring scripts share: the machine, runs of the benchmark, tables, sections of docs."""
+import csv
+import datetime
+import os
+import pathlib
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def machine():
+    model, flags = "unknown processor", ""
+    with open("/proc/cpuinfo") as info:
+        for line in info:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                model = value.strip()
+            elif name.strip() == "flags":
+                flags = value
+    isa = "AVX-512" if " avx512f" in flags else "AVX2" if " avx2" in flags else "no AVX2"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {isa}"
+
+
+def commit():
+    git = ["git", "-C", str(ROOT)]
+    name = subprocess.run(git + ["rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run(git + ["status", "--porcelain", "-uno", "lib", "bench", "scripts"],
+                             capture_output=True, text=True)
+    return (name.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else "")
+
+
+def head(command):
+    return (f"{datetime.date.today()}, commit {commit()}, {machine()}; load before: "
+            f"{os.getloadavg()[0]:.2f}. Command: `{command}`.")
+
+
+def escaped(case):
+    return "^" + case.replace("/", "[/]") + "$"
+
+
+def run_bench(bench, pattern, threads, environment=None):
+    """Rows of the CSV by case, numbers as floats, and the measured peak in GFLOP/s."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "bench.csv")
+        done = subprocess.run([bench, "--filter", pattern, "--threads", str(threads), "--csv", path],
+                              capture_output=True, text=True,
+                              env={**os.environ, **(environment or {})})
+        if done.returncode != 0:
+            raise SystemExit(f"{bench} failed: {done.stderr.strip()}")
+        peak = float(done.stdout.split("FMA peak ")[1].split()[0])
+        with open(path, newline="") as file:
+            rows = {row["case"]: {k: float(v) for k, v in row.items() if k != "case"}
+                    for row in csv.DictReader(file)}
+    return rows, peak
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |",
+             "|" + "|".join("---" if i == 0 else "---:" for i in range(len(header))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def write_section(path, name, text):
+    """Puts `text` between the markers of that name, or with new ones at the end."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    path = pathlib.Path(path)
+    old = path.read_text() if path.exists() else ""
+    section = f"{begin}\n{text.strip()}\n{end}"
+    if begin in old and end in old:
+        new = old[:old.index(begin)] + section + old[old.index(end) + len(end):]
+    else:
+        new = old.rstrip() + "\n\n" + section + "\n"
+    path.write_text(new)
