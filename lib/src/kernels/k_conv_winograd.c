@@ -11,12 +11,7 @@
 
 #include <omp.h>
 
-enum {
-    WINOGRAD_PIECE_BYTES = 64 << 10, /* of V and M */
-    /* tiles in a register block, for one and for two vectors of outputs */
-    BLOCK_1 = TL_VECTOR_REGISTERS == 32 ? 16 : 12,
-    BLOCK_2 = TL_VECTOR_REGISTERS == 32 ? 8 : 6,
-};
+enum { WINOGRAD_PIECE_BYTES = 64 << 10 }; /* of V and M */
 
 typedef struct winograd_plan {
     tl_winograd_grid grid;
@@ -38,7 +33,7 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     const bool forward = direction == TL_CONV_FORWARD;
     plan.sources = forward ? shape->in_channels : shape->out_channels;
     plan.destinations = forward ? shape->out_channels : shape->in_channels;
-    const int64_t block = tl_conv_chunk_vectors(plan.destinations, 0) == 2 ? BLOCK_2 : BLOCK_1;
+    const int64_t block = tl_winograd_block(tl_conv_chunk_vectors(plan.destinations, 0));
     const int64_t tile_bytes =
         TL_WINOGRAD_ELEMENTS * (plan.sources + plan.destinations) * (int64_t)sizeof(tl_real);
     int64_t blocks = tl_conv_maximum(2, WINOGRAD_PIECE_BYTES / (tile_bytes * block));
@@ -148,35 +143,14 @@ static void transform_weights(const tl_conv_shape *shape, tl_conv_direction dire
 /* m[p][0 ... vectors-1] = v[p] u, for rows of v and m that are `length` and `outputs` apart. */
 TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_real *u, tl_real *m,
                              int64_t outputs, const int rows, const int vectors) {
-    tl_v acc[BLOCK_1][2];
-    TL_CONV_UNROLL
+    tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
+    tl_micro_clear(rows, vectors, acc);
+    tl_micro_multiply(rows, vectors, length, v, length, 1, u, vectors * TL_LANES, acc);
+    TL_UNROLL
     for (int p = 0; p < rows; p++) {
-        acc[p][0] = tl_v_zero();
-        acc[p][1] = tl_v_zero();
-    }
-    TL_UNROLL_4
-    for (int64_t l = 0; l < length; l++, u += vectors * TL_LANES) {
-        tl_v u0 = tl_v_load(u);
-        TL_V_PIN(u0);
-        tl_v u1 = u0;
-        if (vectors == 2) {
-            u1 = tl_v_load(u + TL_LANES);
-            TL_V_PIN(u1);
-        }
-        TL_CONV_UNROLL
-        for (int p = 0; p < rows; p++) {
-            const tl_v value = tl_v_set(v[p * length + l]);
-            acc[p][0] += value * u0;
-            if (vectors == 2) {
-                acc[p][1] += value * u1;
-            }
-        }
-    }
-    TL_CONV_UNROLL
-    for (int p = 0; p < rows; p++) {
-        tl_v_store(m + p * outputs, acc[p][0]);
-        if (vectors == 2) {
-            tl_v_store(m + p * outputs + TL_LANES, acc[p][1]);
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            tl_v_store(m + p * outputs + j * TL_LANES, acc[p][j]);
         }
     }
 }
@@ -185,7 +159,7 @@ TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_re
  * blocks. */
 TL_INLINE void product_sweep(int64_t count, const tl_real *v, const int64_t length,
                              const tl_real *u, tl_real *m, int64_t outputs, const int vectors) {
-    const int most = vectors == 2 ? BLOCK_2 : BLOCK_1;
+    const int most = tl_winograd_block(vectors);
     int64_t t = 0;
     for (; t + most <= count; t += most) {
         product_block(v + t * length, length, u, m + t * outputs, outputs, most, vectors);

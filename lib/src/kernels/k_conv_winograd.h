@@ -15,8 +15,15 @@
 #define TL_K_CONV_WINOGRAD_H
 
 #include "kernels/k_conv_blocks.h"
+#include "kernels/k_gemm_micro.h"
 
 enum { TL_WINOGRAD_ELEMENTS = 16 };
+
+/* Rows of a register block of the products, tiles or input channels, for one or two vectors of
+ * outputs. */
+TL_INLINE int tl_winograd_block(int vectors) {
+    return TL_VECTOR_REGISTERS == 32 ? (vectors == 2 ? 8 : 16) : (vectors == 2 ? 6 : 12);
+}
 
 /* Images cut into 2x2 blocks of the destination, numbered image by image and row by row. Block
  * (h, w) reads the source from (2 h - padding, 2 w - padding); the padding may be negative. */

@@ -15,10 +15,7 @@
 enum {
     WINOGRAD_WEIGHT_ROOM = 48,    /* tiles transformed at a time */
     WINOGRAD_SLICE_CHANNELS = 64, /* input channels worked on at a time, at most */
-    /* input channels in a register block, for one and for two vectors of outputs */
-    BLOCK_1 = TL_VECTOR_REGISTERS == 32 ? 16 : 12,
-    BLOCK_2 = TL_VECTOR_REGISTERS == 32 ? 8 : 6,
-    REST = 2, /* divides what is left of any vector */
+    REST = 2,                     /* divides what is left of any vector */
 };
 
 typedef struct weight_plan {
@@ -107,36 +104,15 @@ static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t t
 /* sum[r] += over the tiles, v[t][r] * w[t][0 ... vectors * TL_LANES - 1], for a block of rows. */
 TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
                            int64_t outputs, tl_real *sum, const int rows, const int vectors) {
-    tl_v acc[BLOCK_1][2];
-    TL_CONV_UNROLL
+    tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
+    tl_micro_clear(rows, vectors, acc);
+    tl_micro_multiply(rows, vectors, count, v, 1, width, w, outputs, acc);
+    TL_UNROLL
     for (int r = 0; r < rows; r++) {
-        acc[r][0] = tl_v_zero();
-        acc[r][1] = tl_v_zero();
-    }
-    TL_UNROLL_4
-    for (int64_t t = 0; t < count; t++, v += width, w += outputs) {
-        tl_v w0 = tl_v_load(w);
-        TL_V_PIN(w0);
-        tl_v w1 = w0;
-        if (vectors == 2) {
-            w1 = tl_v_load(w + TL_LANES);
-            TL_V_PIN(w1);
-        }
-        TL_CONV_UNROLL
-        for (int r = 0; r < rows; r++) {
-            const tl_v value = tl_v_set(v[r]);
-            acc[r][0] += value * w0;
-            if (vectors == 2) {
-                acc[r][1] += value * w1;
-            }
-        }
-    }
-    TL_CONV_UNROLL
-    for (int r = 0; r < rows; r++) {
-        tl_real *to = sum + r * vectors * TL_LANES;
-        tl_v_store(to, tl_v_load(to) + acc[r][0]);
-        if (vectors == 2) {
-            tl_v_store(to + TL_LANES, tl_v_load(to + TL_LANES) + acc[r][1]);
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            tl_real *to = sum + (r * vectors + j) * TL_LANES;
+            tl_v_store(to, tl_v_load(to) + acc[r][j]);
         }
     }
 }
@@ -145,7 +121,7 @@ TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width,
  * half blocks. */
 TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
                            int64_t outputs, tl_real *sum, const int vectors) {
-    const int most = vectors == 2 ? BLOCK_2 : BLOCK_1;
+    const int most = tl_winograd_block(vectors);
     int64_t r = 0;
     for (; r + most <= width; r += most) {
         outer_block(count, v + r, width, w, outputs, sum + r * vectors * TL_LANES, most, vectors);

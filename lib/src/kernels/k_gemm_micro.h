@@ -24,7 +24,8 @@
 #define TL_MICRO_ROWS_2 6
 #define TL_MICRO_VECTORS 2
 #endif
-#define TL_MICRO_ROWS 12 /* most rows of a block */
+/* Most rows of a block: one vector of outputs has more of them in Winograd's products. */
+#define TL_MICRO_ROWS (TL_VECTOR_REGISTERS >= 32 ? 16 : 12)
 
 TL_INLINE void tl_micro_clear(const int rows, const int vectors,
                               tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS]) {

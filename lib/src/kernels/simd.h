@@ -59,14 +59,11 @@ typedef tl_real tl_v_unaligned
 #define TL_INLINE static inline __attribute__((always_inline, unused))
 
 /* Before a loop whose count is a constant where it is inlined (at most 16): unrolls it in full, so
- * that arrays indexed by its variable live in registers. TL_UNROLL_4 does four rounds at a time of
- * a loop of any length. */
+ * that arrays indexed by its variable live in registers. */
 #ifdef __clang__
 #define TL_UNROLL _Pragma("clang loop unroll(full)")
-#define TL_UNROLL_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define TL_UNROLL _Pragma("GCC unroll 16")
-#define TL_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
 TL_INLINE tl_v tl_v_load(const tl_real *p) {
