@@ -8,12 +8,9 @@ cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
     zlib1g-dev libpng-dev check lcov
 build=${BUILD_DIR:-build-coverage}
-emulate=ON # as in test.sh
-if grep -q avx512vl /proc/cpuinfo || ! grep -q avx2 /proc/cpuinfo; then
-    emulate=OFF
-fi
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS="--coverage -O1" \
-    -DTAPELINE_EMULATE_AVX512=$emulate -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" -DTAPELINE_BUILD_BENCH=OFF
+    -DTAPELINE_EMULATE_AVX512="$(sh scripts/emulate_avx512.sh)" \
+    -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" -DTAPELINE_BUILD_BENCH=OFF
 cmake --build "$build" -j"$(nproc)"
 ctest --test-dir "$build" --output-on-failure || echo "some tests failed; coverage follows"
 lcov --quiet --capture --directory "$build" --base-directory . --no-external \

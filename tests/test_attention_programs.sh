@@ -9,26 +9,7 @@ show=${3:-}
 image=${4:-}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-passed=0
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-
-# expect CODE TEXT COMMAND...: its exit code, and a text in what it prints
-expect() {
-    code=$1
-    text=$2
-    shift 2
-    status=0
-    "$@" >"$folder/out" 2>"$folder/err" || status=$?
-    [ "$status" -eq "$code" ] || fail "exit code $status instead of $code: $* $(cat "$folder/err")"
-    cat "$folder/out" "$folder/err" | grep -q -- "$text" ||
-        fail "expected '$text' in: $(cat "$folder/out" "$folder/err")"
-    [ "$code" -eq 0 ] || [ "$(wc -l <"$folder/err")" -eq 1 ] || fail "more than one line: $*"
-    passed=$((passed + 1))
-}
+. "$(dirname "$0")/support/expect.sh"
 
 # size_of FILE.png: "width height", from its header
 size_of() {

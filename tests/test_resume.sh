@@ -5,33 +5,14 @@ set -eu
 train=$1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-passed=0
+. "$(dirname "$0")/support/expect.sh"
 common="--dataset long-range --train-images 160 --test-images 64 --depth 4 --width 8
         --attention efficient --heads 2 --batch-size 32 --epochs 4 --seed 3"
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
 
 # weights FILE: the digest of all that h5dump prints below /model and /optimizer
 weights() {
     h5dump -d /model/head/weight -d /model/blocks/0/conv1/weight -d /model/stem/bn/running_mean \
         -d /model/blocks/0/attention/keys/weight -m %.9g "$1" | sed 1d | cksum
-}
-
-# expect CODE TEXT COMMAND...: its exit code, and a text in what it prints to standard error
-expect() {
-    code=$1
-    text=$2
-    shift 2
-    status=0
-    "$@" >"$folder/out" 2>"$folder/err" || status=$?
-    [ "$status" -eq "$code" ] || fail "exit code $status instead of $code: $* $(cat "$folder/err")"
-    [ -z "$text" ] || grep -q -- "$text" "$folder/err" ||
-        fail "expected '$text' in: $(cat "$folder/err")"
-    [ "$code" -eq 0 ] || [ "$(wc -l <"$folder/err")" -eq 1 ] || fail "more than one line: $*"
-    passed=$((passed + 1))
 }
 
 # shellcheck disable=SC2086
