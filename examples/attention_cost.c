@@ -220,7 +220,7 @@ static void print_row(const char *label, const double values[COMPARED], const ch
 }
 
 static void print_estimates(const tl_attention_estimate e[COMPARED], uint64_t memory) {
-    double rows[8][COMPARED];
+    double rows[7][COMPARED];
     for (int i = 0; i < COMPARED; i++) {
         rows[0][i] = e[i].forward_flops;
         rows[1][i] = e[i].forward_flops + e[i].backward_flops;

@@ -268,8 +268,7 @@ static void visit(void *user, tl_tape *tape, const tl_attention_site *site) {
                    shape[1], shape[2],
                    efficient ? "head, a cell is a key channel" : "query, a cell is a head");
     if (attention_sheet_title(x->sheet, title, &x->error) == TL_OK) {
-        (void)(site->kind == TL_ATTENTION_EFFICIENT ? show_efficient
-                                                    : show_non_local)(x, tape, site, &x->error);
+        (void)(efficient ? show_efficient : show_non_local)(x, tape, site, &x->error);
     }
 }
 

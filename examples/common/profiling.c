@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fail.h"
+
 static tl_profile_span find_span(const tl_profile *profile, const char *name) {
     int count;
     const tl_profile_span *spans = tl_profile_spans(profile, &count);
@@ -101,9 +103,7 @@ static tl_status print_report(const tl_profile *profile, tl_error *error) {
     }
     tl_profile_entry *sorted = malloc((size_t)(count > 0 ? count : 1) * sizeof *sorted);
     if (sorted == NULL) {
-        error->status = TL_ERROR_OUT_OF_MEMORY;
-        (void)snprintf(error->message, sizeof error->message, "profile: out of memory");
-        return error->status;
+        return fail_with(error, TL_ERROR_OUT_OF_MEMORY, "profile: out of memory");
     }
     if (count > 0) {
         memcpy(sorted, entries, (size_t)count * sizeof *sorted);

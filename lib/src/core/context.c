@@ -53,7 +53,7 @@ tl_context *tl_context_create(const tl_context_config *config) {
         return NULL;
     }
     memset(context, 0, sizeof *context);
-    context->threads = config->threads > 0 ? config->threads : omp_get_max_threads();
+    context->threads = tl_thread_count(config->threads);
     context->kernels = kernels;
     context->allocator = allocator;
     context->default_allocator = default_allocator;
@@ -64,6 +64,10 @@ tl_context *tl_context_create(const tl_context_config *config) {
     atomic_init(&context->peak, 0);
     atomic_init(&context->allocations, 0);
     return context;
+}
+
+int tl_thread_count(int threads) {
+    return threads > 0 ? threads : omp_get_max_threads();
 }
 
 void tl_context_free(tl_context *context) {

@@ -23,6 +23,9 @@ struct tl_context {
     atomic_uint_fast64_t allocations;
 };
 
+/* `threads`, or if it is 0 as many as a context has by default. */
+int tl_thread_count(int threads);
+
 /* Tracked memory, aligned to TL_ALIGNMENT, uninitialised; NULL if the budget or the allocator says
  * no. Thread-safe. Release with the same size; NULL is fine. */
 void *tl_memory_allocate(tl_context *context, size_t bytes);

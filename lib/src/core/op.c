@@ -425,7 +425,7 @@ void *tl_node_scratch(tl_node *node, size_t bytes) {
 static void run_recompute(tl_node *node, tl_real *output) {
     tl_profile *profile = node->tape->profile;
     const int64_t started = profile != NULL ? tl_profile_now() : 0;
-    (void)node->recompute(node, output);
+    node->recompute(node, output);
     if (profile != NULL) {
         tl_profile_add_recompute(profile, node, started);
     }

@@ -206,21 +206,6 @@ void tl_storage_drop(tl_tape *tape, tl_storage *storage) {
     }
 }
 
-void tl_storage_forget(tl_tape *tape, tl_storage *storage) {
-    if (storage->maker == NULL || storage->holders > 0 || storage->references == 0 ||
-        storage->data == NULL || tape->backward_done) {
-        return;
-    }
-    tl_pool_release(tape->pool, storage->data);
-    storage->data = NULL;
-    if (storage->counter != NULL) {
-        tape->cost_entries[storage->counter->cost_entry].cost.saved_bytes -= storage->bytes;
-        storage->counter = NULL;
-    }
-    const tl_node *maker = storage->maker;
-    tape->cost_entries[maker->cost_entry].cost.backward_flops_executed += maker->recompute_flops;
-}
-
 static bool tensors_reserve(tl_tape *tape) {
     if (tape->tensor_count < tape->tensor_capacity) {
         return true;
@@ -294,6 +279,23 @@ tl_tensor *tl_input_with_grad(tl_tape *tape, const tl_array *array) {
     return input_create(tape, array, true);
 }
 
+/* Of a result that the caller has released and that is kept for backward only: gives the memory
+ * back if its node can compute it again. */
+static void storage_forget(tl_tape *tape, tl_storage *storage) {
+    if (storage->maker == NULL || storage->holders > 0 || storage->references == 0 ||
+        storage->data == NULL || tape->backward_done) {
+        return;
+    }
+    tl_pool_release(tape->pool, storage->data);
+    storage->data = NULL;
+    if (storage->counter != NULL) {
+        tape->cost_entries[storage->counter->cost_entry].cost.saved_bytes -= storage->bytes;
+        storage->counter = NULL;
+    }
+    const tl_node *maker = storage->maker;
+    tape->cost_entries[maker->cost_entry].cost.backward_flops_executed += maker->recompute_flops;
+}
+
 void tl_release(tl_tape *tape, tl_tensor *tensor) {
     if (tensor == NULL || tensor->tape != tape || tensor->storage == NULL) {
         return;
@@ -302,7 +304,7 @@ void tl_release(tl_tape *tape, tl_tensor *tensor) {
     tensor->storage = NULL;
     storage->holders--;
     tl_storage_drop(tape, storage);
-    tl_storage_forget(tape, storage);
+    storage_forget(tape, storage);
 }
 
 void tl_retain_grad(tl_tape *tape, tl_tensor *tensor) {

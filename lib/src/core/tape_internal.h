@@ -8,9 +8,8 @@
 typedef struct tl_node tl_node;
 
 typedef void (*tl_backward_function)(tl_node *node);
-/* Computes a node's result once more, into `output`, from the inputs that it saved; false if memory
- * failed. */
-typedef bool (*tl_recompute_function)(tl_node *node, tl_real *output);
+/* Computes a node's result once more, into `output`, from the inputs that it saved. */
+typedef void (*tl_recompute_function)(tl_node *node, tl_real *output);
 
 /* A piece of pool memory that goes with a node. */
 typedef struct tl_node_memory {
@@ -80,10 +79,6 @@ void *tl_tape_arena(tl_tape *tape, size_t bytes);
 
 /* A new tensor without values, or NULL with the error recorded. */
 tl_tensor *tl_tape_new_tensor(tl_tape *tape, const char *what, int rank, const int64_t *shape);
-
-/* Of a result that the caller has released and that is kept for backward only: gives the memory
- * back if its node can compute it again. */
-void tl_storage_forget(tl_tape *tape, tl_storage *storage);
 
 /* Drops a reference; memory of the pool goes back with the last one. */
 void tl_storage_drop(tl_tape *tape, tl_storage *storage);

@@ -5,10 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "core/error_internal.h"
 #include "core/tensor_internal.h"
 #include "ops/cost_plan.h"
@@ -28,12 +24,7 @@ static tl_status find_machine(int threads, tl_footprint_machine *machine, tl_err
     if (machine->kernels == NULL) {
         return tl_fail(error, TL_ERROR_UNSUPPORTED, "attention cost: TL_ISA: %s", reason);
     }
-    machine->threads = threads > 0 ? threads : 1;
-#ifdef _OPENMP
-    if (threads <= 0) {
-        machine->threads = omp_get_max_threads();
-    }
-#endif
+    machine->threads = tl_thread_count(threads);
     return TL_OK;
 }
 

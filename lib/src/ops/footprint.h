@@ -23,6 +23,12 @@ typedef struct tl_footprint_machine {
     int threads;
 } tl_footprint_machine;
 
+/* Scratch of a matrix product, in bytes. */
+static inline double tl_product_scratch(tl_footprint_machine machine,
+                                        const tl_gemm_problem *problem) {
+    return (double)machine.kernels->gemm->scratch_bytes(problem, machine.threads);
+}
+
 /* All gradients wanted: of x, the parameters, and the residual. */
 
 /* x [rows, in] -> [rows, out], with a bias; and with a residual (linear_add). */

@@ -230,10 +230,6 @@ static void count_linear_flops(const linear_state *s, bool bias, bool residual, 
     *backward = product * products + (wants_bias ? y_size : 0);
 }
 
-static double scratch_of(tl_footprint_machine machine, const tl_gemm_problem *problem) {
-    return (double)machine.kernels->gemm->scratch_bytes(problem, machine.threads);
-}
-
 tl_footprint tl_linear_footprint(tl_footprint_machine machine, int64_t rows, int64_t in,
                                  int64_t out, bool residual) {
     const linear_state s = {.rows = rows, .in = in, .out = out};
@@ -247,9 +243,10 @@ tl_footprint tl_linear_footprint(tl_footprint_machine machine, int64_t rows, int
                           .backward_flops = backward,
                           .forward_flops_executed = forward,
                           .backward_flops_executed = backward,
-                          .forward_scratch = scratch_of(machine, &y),
-                          .backward_scratch = scratch_of(machine, &dx) + scratch_of(machine, &dw) +
-                                              scratch_of(machine, &db) +
+                          .forward_scratch = tl_product_scratch(machine, &y),
+                          .backward_scratch = tl_product_scratch(machine, &dx) +
+                                              tl_product_scratch(machine, &dw) +
+                                              tl_product_scratch(machine, &db) +
                                               (double)rows * (double)sizeof(tl_real)};
 }
 

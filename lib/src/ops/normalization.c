@@ -281,20 +281,19 @@ static const tl_real *values_or_null(const tl_tensor *tensor) {
 }
 
 /* The result again, from the x that was saved (never with a residual, which is not). */
-static bool recompute(tl_node *node, tl_real *y) {
+static void recompute(tl_node *node, tl_real *y) {
     const norm_state *state = node->state;
     const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
     const int64_t count = state->shape.sets * state->shape.channels;
     tl_real *memory = tl_node_scratch(node, (size_t)count * FORWARD_COEFFICIENTS * sizeof *memory);
     void *scratch = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
     if (memory == NULL || scratch == NULL) {
-        return false;
+        return;
     }
     const coefficients c = forward_coefficients(memory, count);
     set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), c);
     kernels->apply(state->shape, tl_node_input(node, X), NULL, affine_of(c),
                    state->mask == TL_CHANNEL_NORM_RECOMPUTE, y, scratch, TL_NODE_THREADS(node));
-    return true;
 }
 
 /* Per value: statistics 4; subtract, scale, shift, and 1 each for the residual and the ReLU

@@ -189,7 +189,6 @@ static tl_gemm_problem map_gradient(const tl_attention_problem *p, int64_t head,
 
 void tl_pair_map_footprint(tl_footprint_machine machine, const tl_attention_problem *p,
                            tl_footprint *footprint) {
-    const tl_gemm_kernels *gemm = machine.kernels->gemm;
     const int64_t one = p->queries * p->keys;
     const int64_t all = p->heads * one;
     tl_real unread = 0;
@@ -205,7 +204,7 @@ void tl_pair_map_footprint(tl_footprint_machine machine, const tl_attention_prob
         apply(p, 0, true, any, all, any, p->o, any, p->v, p->d_v),
     };
     for (int i = 0; i < 2; i++) {
-        const double bytes = (double)gemm->scratch_bytes(&forward[i], machine.threads);
+        const double bytes = tl_product_scratch(machine, &forward[i]);
         if (bytes > footprint->forward_scratch) {
             footprint->forward_scratch = bytes;
         }
@@ -213,7 +212,7 @@ void tl_pair_map_footprint(tl_footprint_machine machine, const tl_attention_prob
     /* scratch that grows from product to product is given back at the end, see run() */
     double largest = 0;
     for (int i = 0; i < 4; i++) {
-        const double bytes = (double)gemm->scratch_bytes(&backward[i], machine.threads);
+        const double bytes = tl_product_scratch(machine, &backward[i]);
         if (bytes > largest) {
             largest = bytes;
             footprint->backward_scratch += bytes;

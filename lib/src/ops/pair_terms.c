@@ -57,21 +57,19 @@ static tl_gemm_problem terms_dw(const terms_state *s, const tl_real *dt, const t
                              .c = dw};
 }
 
-static double scratch_of(tl_footprint_machine machine, tl_gemm_problem problem) {
-    return (double)machine.kernels->gemm->scratch_bytes(&problem, machine.threads);
-}
-
 tl_footprint tl_pair_terms_footprint(tl_footprint_machine machine, int64_t rows, int64_t channels) {
     const terms_state s = {.rows = rows, .channels = channels};
+    const tl_gemm_problem t = terms_product(&s, NULL, NULL, NULL);
+    const tl_gemm_problem dx = terms_dx(&s, NULL, NULL, false, NULL);
+    const tl_gemm_problem dw = terms_dw(&s, NULL, NULL, NULL);
     const double flops = 2.0 * (double)rows * (double)channels;
-    return (tl_footprint){
-        .forward_flops = flops,
-        .backward_flops = 2 * flops,
-        .forward_flops_executed = flops,
-        .backward_flops_executed = 2 * flops,
-        .forward_scratch = scratch_of(machine, terms_product(&s, NULL, NULL, NULL)),
-        .backward_scratch = scratch_of(machine, terms_dx(&s, NULL, NULL, false, NULL)) +
-                            scratch_of(machine, terms_dw(&s, NULL, NULL, NULL))};
+    return (tl_footprint){.forward_flops = flops,
+                          .backward_flops = 2 * flops,
+                          .forward_flops_executed = flops,
+                          .backward_flops_executed = 2 * flops,
+                          .forward_scratch = tl_product_scratch(machine, &t),
+                          .backward_scratch =
+                              tl_product_scratch(machine, &dx) + tl_product_scratch(machine, &dw)};
 }
 
 static void terms_backward(tl_node *node) {
