@@ -156,7 +156,11 @@ TL_INLINE void tl_winograd_fetch(const tl_real *image, const int64_t extents[2],
     const tl_real *last = row + tl_conv_minimum(end, extents[1]) * channels;
     const int64_t line = TL_ALIGNMENT / (int64_t)sizeof(tl_real);
     for (const tl_real *p = row + tl_conv_maximum(first, 0) * channels; p < last; p += line) {
-        __builtin_prefetch(p, write, 2);
+        if (write) { /* the builtin wants a constant */
+            __builtin_prefetch(p, 1, 2);
+        } else {
+            __builtin_prefetch(p, 0, 2);
+        }
     }
 }
 
