@@ -361,7 +361,9 @@ static int write_csv(const char *path, const tl_attention_estimate e[COMPARED],
         const double measured[] = {m->forward_seconds, m->training_seconds, m->inference_peak_bytes,
                                    m->peak_bytes};
         for (int j = 0; j < 4; j++) {
-            (void)fprintf(file, measured[j] > 0 ? "%.8g" : "", measured[j]);
+            if (measured[j] > 0) {
+                (void)fprintf(file, "%.8g", measured[j]);
+            }
             (void)fputc(j < 3 ? ',' : '\n', file);
         }
     }

@@ -19,14 +19,13 @@ int main(int argc, char **argv) {
     tl_parameters *parameters = tl_parameters_create(context, &error);
     tl_random random = tl_random_create(1, TL_RANDOM_INITIALIZE, 0);
     tl_linear_layer layer;
-    if (tl_linear_layer_init(&layer, parameters, "line",
-                             &(tl_linear_layer_config){
-                                 .in_features = 1, .out_features = 1, .use_bias = true},
-                             &random, &error) != TL_OK) {
+    if (tl_linear_layer_init(
+            &layer, parameters, "line",
+            &(tl_linear_layer_config){.in_features = 1, .out_features = 1, .use_bias = true},
+            &random, &error) != TL_OK) {
         return fail(error.message);
     }
-    tl_optimizer *sgd =
-        tl_sgd_create(parameters, &(tl_sgd_config){.learning_rate = 0.2}, &error);
+    tl_optimizer *sgd = tl_sgd_create(parameters, &(tl_sgd_config){.learning_rate = 0.2}, &error);
     tl_real x[4] = {-1, 0, 1, 2};
     tl_real y[4] = {-3, -1, 1, 3};
     const tl_array inputs = {.rank = 2, .shape = {4, 1}, .data = x};
