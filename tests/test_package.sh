@@ -20,7 +20,9 @@ for package in libtapeline0.1 libtapeline-dev; do
     [ -f "$folder"/packages/"$package"_*.deb ] || fail "no package $package"
 done
 depends=$(dpkg-deb -f "$folder"/packages/libtapeline0.1_*.deb Depends)
-for library in libhdf5 libgomp zlib1g libc6; do
+openmp=libgomp # the compiler's own
+case $("$cc" --version) in *clang*) openmp=libomp ;; esac
+for library in libhdf5 $openmp zlib1g libc6; do
     case $depends in *$library*) ;; *) fail "the dependency $library is missing: $depends" ;; esac
 done
 for package in "$folder"/packages/*.deb; do

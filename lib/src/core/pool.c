@@ -294,19 +294,21 @@ static block *take_same_place(tl_pool *pool, size_t bytes) {
 static void remember_place(tl_pool *pool, size_t bytes, block *where) {
     const size_t index = pool->step_count++;
     if (index >= pool->place_capacity) {
-        const size_t capacity = pool->place_capacity == 0 ? 256 : 2 * pool->place_capacity;
+        size_t capacity = pool->place_capacity == 0 ? 256 : 2 * pool->place_capacity;
+        capacity = capacity > index ? capacity : index + 1;
         place *grown =
             tl_memory_reallocate(pool->context, pool->places, pool->place_capacity * sizeof(place),
                                  capacity * sizeof(place));
         if (grown == NULL) {
             return; /* only the memory of the place is lost */
         }
+        /* where growing failed before, allocations went by without a place */
+        memset(grown + pool->place_capacity, 0, (capacity - pool->place_capacity) * sizeof(place));
         pool->places = grown;
         pool->place_capacity = capacity;
     }
     place *p = &pool->places[index];
     if (index >= pool->place_count) {
-        *p = (place){0};
         pool->place_count = index + 1;
     }
     int way = 0;

@@ -100,14 +100,17 @@ static bool is_finite_range(int64_t n, const tl_real *x) {
 
 static bool is_finite(int threads, int64_t n, const tl_real *x) {
     const int64_t pieces = piece_count(n);
-    bool finite = true;
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(&& : finite)              \
-    if (pieces > 1)
+    int finite =
+        1; /* not a reduction: clang makes a symbol for those that the library would export */
+#pragma omp parallel for num_threads(threads) schedule(static) if (pieces > 1)
     for (int64_t piece = 0; piece < pieces; piece++) {
         const int64_t start = piece * PIECE;
-        finite = finite && is_finite_range(piece_end(piece, n) - start, x + start);
+        if (!is_finite_range(piece_end(piece, n) - start, x + start)) {
+#pragma omp atomic write
+            finite = 0;
+        }
     }
-    return finite;
+    return finite != 0;
 }
 
 const tl_vector_kernels TL_PER_ISA(tl_vector_kernels) = {
