@@ -146,6 +146,54 @@ START_TEST(threads_do_not_change_bits) {
 }
 END_TEST
 
+/* A copy of the state without one of its values. */
+static tl_state *state_without(tl_context *context, const tl_state *state, const char *path) {
+    tl_state *copy = tl_state_create(context, NULL);
+    for (int i = 0; i < tl_state_count(state); i++) {
+        const tl_state_entry e = tl_state_at(state, i);
+        tl_status status = TL_OK;
+        if (strcmp(e.path, path) == 0) {
+            continue;
+        }
+        if (e.kind == TL_STATE_ARRAY) {
+            status = tl_state_put_array(copy, e.path, &e.array, NULL);
+        } else if (e.kind == TL_STATE_INTEGER) {
+            status = tl_state_put_integer(copy, e.path, e.integer, NULL);
+        } else if (e.kind == TL_STATE_NUMBER) {
+            status = tl_state_put_number(copy, e.path, e.number, NULL);
+        } else {
+            status = tl_state_put_string(copy, e.path, e.string, NULL);
+        }
+        ck_assert_int_eq(status, TL_OK);
+    }
+    ck_assert_int_eq(tl_state_count(copy), tl_state_count(state) - 1);
+    return copy;
+}
+
+/* What older versions did not write has the value it had then; all else must be there. */
+START_TEST(states_of_older_versions) {
+    tl_context *context = tl_context_create(NULL);
+    tl_error error;
+    const tl_resnet_cifar_config config = small_config();
+    tl_model *model = create(context, &config, 11);
+    tl_state *state = tl_state_create(context, &error);
+    ck_assert_int_eq(tl_model_save_state(model, state, &error), TL_OK);
+    tl_state *older = state_without(context, state, "model/use_scale");
+    tl_model *copy = tl_model_create_from_state(context, older, &error);
+    ck_assert_msg(copy != NULL, "%s", error.message);
+    ck_assert_int_eq(tl_model_require_same_config(model, copy, &error), TL_OK);
+    tl_state *damaged = state_without(context, state, "model/heads");
+    ck_assert_ptr_null(tl_model_create_from_state(context, damaged, &error));
+    assert_error(&error, TL_ERROR_FORMAT, "model/heads");
+    tl_state_free(damaged);
+    tl_model_free(copy);
+    tl_state_free(older);
+    tl_state_free(state);
+    tl_model_free(model);
+    tl_context_free(context);
+}
+END_TEST
+
 START_TEST(a_state_brings_a_model_back) {
     tl_context *context = tl_context_create(NULL);
     tl_error error;
@@ -285,6 +333,7 @@ int main(void) {
     tcase_add_test(test_case, a_network_learns_and_allocates_once);
     tcase_add_test(test_case, threads_do_not_change_bits);
     tcase_add_test(test_case, a_state_brings_a_model_back);
+    tcase_add_test(test_case, states_of_older_versions);
     tcase_add_test(test_case, local_networks_classify_and_segment);
     tcase_add_loop_test(test_case, attention_can_be_watched, 0, 2);
     return run_suite(suite);

@@ -138,7 +138,7 @@ def draw_non_local(draw, shape=None, keys=None, values=None, heads=None, pairwis
         raise Unsuitable("too many pairs")
     names = ("values",) if pairwise == "gaussian" else ("keys", "queries", "values")
     keys = shape[1] if pairwise == "gaussian" else keys
-    draw_module(draw, names, shape, keys, values, scale or draw.one_of(0.5, 1.0, 1.0, 4.0))
+    draw_module(draw, names, shape, keys, values, scale or draw.one_of(0.5, 1.0, 1.0, 2.5))
     if pairwise == "concatenation":
         draw.tensor("params/pair.weight", 2 * keys, scale=1 / math.sqrt(keys))
     return {"key_channels": keys, "value_channels": values, "heads": heads, "pairwise": pairwise}
@@ -164,7 +164,7 @@ OPS = {
         {"shape": [1, 5, 2, 3, 4], "keys": 2, "values": 7, "heads": 1, "normalization": "softmax",
          "scale": 40.0},
         {"shape": [3, 8, 1], "keys": 8, "values": 4, "heads": 4, "normalization": "softmax"},
-        {"shape": [1, 17, 6, 6], "keys": 9, "values": 18, "heads": 9, "normalization": "scaling"}]),
+        {"shape": [1, 11, 6, 6], "keys": 6, "values": 12, "heads": 6, "normalization": "scaling"}]),
     "non_local": Op(draw_non_local, compute_non_local, chosen=[
         {"shape": [2, 5, 4, 5], "keys": 6, "values": 4, "heads": 2, "pairwise": "embedded_gaussian"},
         {"shape": [1, 7, 19], "keys": 4, "values": 8, "heads": 4,

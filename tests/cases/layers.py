@@ -223,7 +223,7 @@ OPS = {
         {"n": 1, "c": 3, "o": 5, "groups": 1, "size": [2], "kernel": [5], "stride": [1],
          "padding": [4], "dilation": [1], "bias": 0}]),
     "conv2d": convolution(2, [
-        plain(c=16, o=16, size=[6, 8], bias=0), plain(c=5, o=7, size=[9, 7], stride=[2, 2]),
+        plain(n=1, c=16, o=16, size=[4, 6], bias=0), plain(c=5, o=7, size=[9, 7], stride=[2, 2]),
         plain(c=6, o=9, groups=3, size=[7, 10], kernel=[2, 5], stride=[3, 1], padding=[0, 4],
               dilation=[2, 1]),
         plain(n=1, c=12, o=12, groups=12, size=[6, 5]),

@@ -24,9 +24,6 @@ static int choice(parity_run *run, const char *argument, const char *const *name
 static void read_attention(parity_run *run, tl_resnet_cifar_config *config) {
     static const char *const kinds[] = {"none", "efficient", "non_local", NULL};
     static const char *const normalizations[] = {"softmax", "scaling", NULL};
-    static const char *const pairwise[] = {
-        "embedded_gaussian",        "gaussian", "dot_product", "concatenation",
-        "embedded_gaussian_scaled", NULL};
     config->attention = (tl_attention_kind)choice(run, "attention", kinds);
     if (config->attention == TL_ATTENTION_NONE) {
         return;
@@ -41,9 +38,7 @@ static void read_attention(parity_run *run, tl_resnet_cifar_config *config) {
     if (config->attention == TL_ATTENTION_EFFICIENT) {
         config->normalization = (tl_normalization)choice(run, "normalization", normalizations);
     } else {
-        const int form = choice(run, "pairwise", pairwise);
-        config->use_scale = form > TL_PAIRWISE_CONCATENATION;
-        config->pairwise = config->use_scale ? TL_PAIRWISE_EMBEDDED_GAUSSIAN : (tl_pairwise)form;
+        parity_pairwise(run, &config->pairwise, &config->use_scale);
     }
 }
 

@@ -2,7 +2,7 @@
 
 #include "parity.h"
 
-static void set_pairwise(parity_run *run, tl_non_local_config *config) {
+void parity_pairwise(parity_run *run, tl_pairwise *pairwise, bool *use_scale) {
     static const struct {
         const char *name;
         tl_pairwise pairwise;
@@ -16,18 +16,18 @@ static void set_pairwise(parity_run *run, tl_non_local_config *config) {
     };
     const char *name = parity_text(run, "pairwise");
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        if (name != NULL && strcmp(name, forms[i].name) == 0) {
-            config->pairwise = forms[i].pairwise;
-            config->use_scale = forms[i].use_scale;
+        if (strcmp(name, forms[i].name) == 0) {
+            *pairwise = forms[i].pairwise;
+            *use_scale = forms[i].use_scale;
             return;
         }
     }
-    parity_fail(run, "unknown pairwise form");
+    parity_fail(run, "the pairwise form %s is not known here", name);
 }
 
 static void run_non_local(parity_run *run) {
     tl_non_local_config config = tl_non_local_config_default();
-    set_pairwise(run, &config);
+    parity_pairwise(run, &config.pairwise, &config.use_scale);
     config.key_channels = parity_int(run, "key_channels");
     config.value_channels = parity_int(run, "value_channels");
     config.heads = parity_int(run, "heads");

@@ -44,6 +44,8 @@ double parity_number(parity_run *run, const char *name);
 const char *parity_text(parity_run *run, const char *name);
 /* Exactly `count` values (-1: any number up to PARITY_MAX_INTS); returns how many. */
 int parity_ints(parity_run *run, const char *name, int count, int64_t *values);
+/* The argument "pairwise" of a non-local block. */
+void parity_pairwise(parity_run *run, tl_pairwise *pairwise, bool *use_scale);
 
 /* ---- tensors */
 /* A differentiable tensor of "inputs" or "params"; its gradient will be compared. */

@@ -45,7 +45,7 @@ typedef struct tl_schedule_config {
     double warmup_start_factor;                     /* in [0, 1] */
     int64_t total_steps;                            /* cosine, one cycle: > warmup_steps */
     int64_t step_size;                              /* step: >= 1 */
-    int64_t milestones[TL_SCHEDULE_MAX_MILESTONES]; /* multistep: increasing, > warmup_steps */
+    int64_t milestones[TL_SCHEDULE_MAX_MILESTONES]; /* multistep: increasing, >= warmup_steps */
     int milestone_count;                            /* >= 1 */
     double gamma;                 /* step, multistep: > 0; 0 means the default, 0.1 */
     double minimum_learning_rate; /* cosine: in [0, base_learning_rate] */

@@ -147,6 +147,10 @@ static const entry *find(const tl_state *state, const char *path) {
     return index != 0 ? state->entries[index - 1] : NULL;
 }
 
+bool tl_state_contains(const tl_state *state, const char *path) {
+    return find(state, path) != NULL;
+}
+
 static bool reserve(tl_state *state) {
     if (state->count < state->capacity) {
         return true;

@@ -10,6 +10,9 @@
 void *tl_state_new_array(tl_state *state, const char *path, tl_element_type type, int rank,
                          const int64_t *shape, tl_error *error);
 
+/* Whether there is an entry of that path, of whatever kind. */
+bool tl_state_contains(const tl_state *state, const char *path);
+
 /* The bytes of an array; false if a shape is bad or the product overflows. */
 bool tl_state_array_bytes(tl_element_type type, int rank, const int64_t *shape, size_t *bytes);
 

@@ -19,6 +19,7 @@ typedef struct local_resnet {
 
 #define FIELD(name, type, low, high) TL_CONFIG_FIELD(tl_local_resnet_config, name, type, low, high)
 #define CHOICE(name, choices) TL_CONFIG_CHOICE(tl_local_resnet_config, name, choices)
+#define LATER_BOOL(name) TL_CONFIG_LATER_BOOL(tl_local_resnet_config, name)
 
 static const tl_config_field fields[] = {
     FIELD(input_channels, TL_FIELD_INT, 1, 1024),
@@ -32,7 +33,7 @@ static const tl_config_field fields[] = {
     FIELD(key_channels_divisor, TL_FIELD_INT, 1, 4096),
     CHOICE(normalization, tl_attention_normalization_names),
     CHOICE(pairwise, tl_pairwise_names),
-    FIELD(use_scale, TL_FIELD_BOOL, 0, 1),
+    LATER_BOOL(use_scale),
     CHOICE(implementation, tl_attention_implementation_names),
     FIELD(batch_norm_momentum, TL_FIELD_DOUBLE, 1e-6, 1),
     FIELD(batch_norm_epsilon, TL_FIELD_DOUBLE, 1e-12, 1),

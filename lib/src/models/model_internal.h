@@ -25,12 +25,18 @@ typedef struct tl_config_field {
     const char *const *choices; /* names by value, NULL-terminated */
     double low;                 /* of numbers, inclusive */
     double high;
+    bool may_be_absent; /* younger than the first checkpoints: then 0 */
 } tl_config_field;
 
 #define TL_CONFIG_FIELD(struct_, name_, type_, low_, high_)                                        \
     {                                                                                              \
         .name = #name_, .type = type_, .offset = offsetof(struct_, name_), .low = low_,            \
         .high = high_                                                                              \
+    }
+#define TL_CONFIG_LATER_BOOL(struct_, name_)                                                       \
+    {                                                                                              \
+        .name = #name_, .type = TL_FIELD_BOOL, .offset = offsetof(struct_, name_),                 \
+        .may_be_absent = true                                                                      \
     }
 #define TL_CONFIG_CHOICE(struct_, name_, choices_)                                                 \
     {                                                                                              \

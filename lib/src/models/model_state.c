@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/state_internal.h"
 #include "models/model_internal.h"
 
 enum { FIELD_PATH_SIZE = 128, LARGEST_CONFIG = 512 };
@@ -59,6 +60,8 @@ static tl_status load_field(const tl_config_field *field, void *config, const tl
     tl_config_field_range(field, &low, &high);
     if (field->type == TL_FIELD_CHOICE) {
         TL_TRY(load_choice(field, path, state, &value, error));
+    } else if (field->may_be_absent && !tl_state_contains(state, path)) {
+        value = 0.0;
     } else if (field->type == TL_FIELD_DOUBLE) {
         TL_TRY(tl_state_read_number(state, path, low, high, &value, error));
     } else {

@@ -61,13 +61,14 @@ static tl_status check_milestones(const tl_schedule_config *config, tl_error *er
                        "schedule: multistep wants 1 to %d milestones, found %d",
                        TL_SCHEDULE_MAX_MILESTONES, config->milestone_count);
     }
-    int64_t previous = config->warmup_steps;
+    int64_t previous = config->warmup_steps - 1;
     for (int i = 0; i < config->milestone_count; i++) {
         if (config->milestones[i] <= previous) {
-            return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
-                           "schedule: milestones must increase and lie after the warm-up, found "
-                           "%" PRId64 " after %" PRId64,
-                           config->milestones[i], previous);
+            return tl_fail(
+                error, TL_ERROR_INVALID_ARGUMENT,
+                "schedule: milestones must increase and not lie within the warm-up, found "
+                "%" PRId64 " after %" PRId64,
+                config->milestones[i], previous);
         }
         previous = config->milestones[i];
     }
