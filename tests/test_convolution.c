@@ -144,7 +144,69 @@ START_TEST(mistakes_are_explained) {
     ck_assert_ptr_null(tl_conv2d(tape, tl_input(tape, &x), tl_input(tape, &right), NULL,
                                  &(tl_conv2d_config){.padding = {-1, 0}}));
     assert_tape_error(tape, TL_ERROR_INVALID_ARGUMENT, "padding at least 0");
+    tl_tape_reset(tape);
+    ck_assert_ptr_null(tl_conv2d(tape, tl_input(tape, &x), tl_input(tape, &right), NULL,
+                                 &(tl_conv2d_config){.groups = 2}));
+    assert_tape_error(tape, TL_ERROR_INVALID_ARGUMENT, "groups 2 must divide the 3 input");
+    tl_tape_reset(tape);
+    ck_assert_ptr_null(tl_conv2d(tape, tl_input(tape, &x), tl_input(tape, &right), NULL,
+                                 &(tl_conv2d_config){.groups = -1}));
+    assert_tape_error(tape, TL_ERROR_INVALID_ARGUMENT, "groups must be at least 1, found -1");
+    tl_tape_reset(tape);
+    const tl_array three = ARRAY(values, 3);
+    ck_assert_ptr_null(
+        tl_conv2d(tape, tl_input(tape, &x), tl_input(tape, &right), tl_input(tape, &three), NULL));
+    assert_tape_error(tape, TL_ERROR_SHAPE, "bias must be [2], found [3]");
+    tl_tape_reset(tape);
+    ck_assert_ptr_null(tl_conv1d(tape, tl_input(tape, &x), tl_input(tape, &right), NULL, NULL));
+    assert_tape_error(
+        tape, TL_ERROR_SHAPE,
+        "conv1d: x and weight must have rank 3 (channels last), found x [1, 4, 4, 3]");
+    tl_tape_reset(tape);
+    const tl_array transposed = ARRAY(values, 3, 2, 2, 5);
+    ck_assert_ptr_null(
+        tl_conv_transpose2d(tape, tl_input(tape, &x), tl_input(tape, &transposed), NULL,
+                            &(tl_conv_transpose2d_config){.output_padding = {0, 1}}));
+    assert_tape_error(tape, TL_ERROR_INVALID_ARGUMENT, "below stride or dilation, found 1");
     tl_tape_free(tape);
+}
+END_TEST
+
+START_TEST(layer) {
+    tl_context *context = tl_context_create(NULL);
+    tl_error error;
+    tl_parameters *parameters = tl_parameters_create(context, &error);
+    tl_random random = tl_random_create(5, TL_RANDOM_INITIALIZE, 0);
+    tl_conv2d_layer made;
+    tl_conv2d_layer_config config = {.in_channels = 4,
+                                     .out_channels = 6,
+                                     .kernel_size = {3, 3},
+                                     .padding = {1, 1},
+                                     .groups = 2,
+                                     .use_bias = true};
+    ck_assert_int_eq(tl_conv2d_layer_init(&made, parameters, "conv", &config, &random, &error),
+                     TL_OK);
+    ck_assert_ptr_eq(tl_parameters_find(parameters, "conv.weight"), made.weight);
+    ck_assert_ptr_eq(tl_parameters_find(parameters, "conv.bias"), made.bias);
+    ck_assert_int_eq(tl_tensor_shape(made.weight)[3], 2);
+    tl_tape *tape = tl_tape_create(context);
+    tl_real values[2 * 5 * 5 * 4];
+    fill_uniform(values, 2 * 5 * 5 * 4, 1, -1, 1);
+    tl_tensor *x = tl_input(tape, ARRAY_POINTER(values, 2, 5, 5, 4));
+    tl_tensor *y = tl_conv2d_layer_forward(&made, tape, x);
+    tl_tensor *same = tl_conv2d(tape, x, made.weight, made.bias,
+                                &(tl_conv2d_config){.padding = {1, 1}, .groups = 2});
+    assert_same_bits("layer", 2 * 5 * 5 * 6, tl_tensor_data(y), tl_tensor_data(same));
+    tl_tape_free(tape);
+
+    ck_assert_int_ne(tl_conv2d_layer_init(&made, parameters, "conv", &config, &random, NULL),
+                     TL_OK); /* there is one of that name */
+    config.groups = 3;
+    ck_assert_int_ne(tl_conv2d_layer_init(&made, parameters, "odd", &config, &random, &error),
+                     TL_OK);
+    assert_error(&error, TL_ERROR_INVALID_ARGUMENT, "odd: groups must divide");
+    tl_parameters_free(parameters);
+    tl_context_free(context);
 }
 END_TEST
 
@@ -154,5 +216,6 @@ int main(void) {
     tcase_add_loop_test(test_case, agrees_with_the_definition, 0, CASES);
     tcase_add_loop_test(test_case, takes_the_expected_path, 0, CASES);
     tcase_add_test(test_case, mistakes_are_explained);
+    tcase_add_test(test_case, layer);
     return run_suite(suite);
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # test_every_operation.sh REPOSITORY - every operation in the public headers (a function that takes
-# a tape first and returns a tensor) is named in a gradient check, and every layer's forward in some
-# test. A new operation without a gradient check fails here.
+# a tape first and returns a tensor) is named in a gradient check and in the list that
+# test_operations.c walks (bits on any number of threads, NaN, large inputs); every layer's forward is
+# named in a test. A new one without them fails here.
 set -eu
 cd "$1"
 # results that nothing is differentiated through
@@ -11,12 +12,15 @@ missing=
 for name in $(grep -hoE 'tl_tensor \*tl_[a-z0-9_]+\(tl_tape' lib/include/tapeline/*.h |
     grep -oE 'tl_[a-z0-9_]+\(' | tr -d '(' | sort -u); do
     case " $exempt " in *" $name "*) continue ;; esac
-    if grep -qrwE "$name" tests/gradients; then
-        checked=$((checked + 1))
-    else
-        missing="$missing $name"
-    fi
+    checked=$((checked + 1))
+    grep -qrw "$name" tests/gradients || missing="$missing $name (gradient check)"
+    grep -q "CASE($name," tests/support/operation_list.c || missing="$missing $name (operation list)"
 done
-[ "$checked" -gt 0 ] || { echo "found no operations in lib/include/tapeline"; exit 1; }
-[ -z "$missing" ] || { echo "without a gradient check:$missing"; exit 1; }
-echo "$checked passed, 0 failed"
+layers=0
+for name in $(grep -hoE 'tl_[a-z0-9_]+_layer_forward\(' lib/include/tapeline/*.h | tr -d '(' | sort -u); do
+    layers=$((layers + 1))
+    grep -qrw "$name" tests --include='*.c' || missing="$missing $name (any test)"
+done
+[ "$checked" -gt 0 ] && [ "$layers" -gt 0 ] || { echo "found no operations in lib/include"; exit 1; }
+[ -z "$missing" ] || { echo "missing:$missing"; exit 1; }
+echo "$((checked + layers)) passed, 0 failed"
