@@ -3,7 +3,8 @@
  * The objective is L = sum_i r_i y_i with fixed random weights r, so that code which ignores the
  * gradient that flows in, or an axis, is caught. Every input is checked: per tensor
  *     max|analytic - numeric| <= 1e-6 max|numeric|
- * A tensor whose numeric gradient is all zero fails, unless it is declared to be zero.
+ * A tensor whose numeric gradient is all zero fails, unless it is declared to be zero. All of it on
+ * every instruction set that the CPU has.
  */
 #ifndef GRADIENT_CHECK_H
 #define GRADIENT_CHECK_H
@@ -34,6 +35,7 @@ typedef struct gradient_problem {
     int input_count;
     gradient_input inputs[GRADIENT_MAX_INPUTS];
     bool evaluation; /* training mode off */
+    bool may_vanish; /* shapes drawn at random: a tensor may have no influence; its gradient is 0 */
     uint64_t seed;
     double tolerance; /* 0: 1e-6 */
 } gradient_problem;
