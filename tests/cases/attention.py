@@ -157,7 +157,8 @@ OPS = {
     "attention": Op(draw_attention, attention, chosen=[
         {"batch": 2, "heads": 3, "length": 9, "width": 5, "causal": 1},
         {"batch": 1, "heads": 1, "length": 35, "width": 4, "causal": 0},
-        {"batch": 1, "heads": 2, "length": 1, "width": 9, "causal": 1}]),
+        {"batch": 1, "heads": 2, "length": 1, "width": 9, "causal": 1},
+        {"batch": 1, "heads": 2, "length": 11, "width": 6, "causal": 1, "scale": 8.0}]),
     "efficient_attention": Op(draw_efficient, compute_efficient, chosen=[
         {"shape": [2, 6, 5, 7], "keys": 4, "values": 10, "heads": 2, "normalization": "softmax"},
         {"shape": [1, 9, 31], "keys": 3, "values": 3, "heads": 3, "normalization": "scaling"},
@@ -172,5 +173,7 @@ OPS = {
         {"shape": [1, 3, 2, 3, 4], "keys": 9, "values": 6, "heads": 3, "pairwise": "dot_product"},
         {"shape": [2, 6, 17], "values": 9, "pairwise": "gaussian"},
         {"shape": [1, 4, 5, 3], "keys": 5, "values": 3, "pairwise": "concatenation"},
-        {"shape": [3, 4, 1, 1], "keys": 2, "values": 2, "pairwise": "concatenation"}]),
+        {"shape": [3, 4, 1, 1], "keys": 2, "values": 2, "pairwise": "concatenation"},
+        {"shape": [1, 4, 5, 4], "keys": 4, "values": 4, "heads": 2, "pairwise": "embedded_gaussian",
+         "scale": 5.0}]),
 }

@@ -148,12 +148,15 @@ def write(path, op_name, rtol, atol, arguments, given, cotangents, expected):
 
 def make(path, name, op_name, op, chosen=None):
     """Draws, computes and writes one case; draws again while the numbers are unsuitable. `chosen`:
-    what to give draw instead of leaving everything to chance."""
+    what to give draw instead of leaving everything to chance; its "input_scale" multiplies inputs."""
+    chosen = dict(chosen or {})
+    input_scale = numpy.float32(chosen.pop("input_scale", 1))
     for attempt in range(200):
         draw = Draw("%s/%d" % (name, attempt))
         try:
-            arguments = op.draw(draw, **(chosen or {}))
-            given = draw.tensors
+            arguments = op.draw(draw, **chosen)
+            given = {tensor: values * input_scale if tensor.startswith("inputs/") else values
+                     for tensor, values in draw.tensors.items()}
             outputs = op.compute(arguments, tensors_of(given, torch.float64))[0]
             cotangents = {}
             if op.differentiable:
