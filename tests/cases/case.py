@@ -127,22 +127,42 @@ def argument(value):
     return numpy.asarray(value, dtype="<i8")
 
 
+def create_file(path):
+    """Without times inside, so that the same case is the same bytes."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, creation, access))
+
+
+def create_group(file, name):
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=creation))
+
+
 def write(path, op_name, rtol, atol, arguments, given, cotangents, expected):
     datasets = {p: (v, "<i4" if v.dtype.kind == "i" else "<f4") for p, v in given.items()}
     datasets.update({"grad_outputs/" + n: (g, "<f4") for n, g in cotangents.items()})
     datasets.update({p: (v, "<f8") for p, v in expected.items()})
-    with h5py.File(path, "w", libver=("v108", "v108")) as file:
+    with create_file(path) as file:
         file.attrs["schema"] = text("tapeline-parity")
         file.attrs["version"] = numpy.int32(1)
         file.attrs["op"] = text(op_name)
         file.attrs["rtol"] = numpy.float64(rtol)
         file.attrs["atol"] = numpy.float64(atol)
-        group = file.create_group("args")
+        group = create_group(file, "args")
         for name, value in arguments.items():
             group.attrs[name] = argument(value)
         for name, (values, kind) in datasets.items():
+            folder, name = name.rsplit("/", 1)
+            for i in range(folder.count("/") + 1):
+                parent = "/".join(folder.split("/")[:i + 1])
+                if parent not in file:
+                    create_group(file, parent)
             large = values.size >= COMPRESS_FROM
-            file.create_dataset(name, data=values.astype(kind),
+            file[folder].create_dataset(name, data=values.astype(kind), track_times=False,
                                 **({"compression": "gzip", "shuffle": True} if large else {}))
 
 
