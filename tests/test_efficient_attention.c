@@ -109,6 +109,10 @@ static const reference_attention shapes[] = {
     {1, 300, 1, 1, 1, 1, false, true, true, 1},
     {2, 97, 256, 128, 256, 8, false, true, true, 1},
     {1, 200, 24, 24, 24, 24, false, true, true, 1}, /* heads = key channels */
+    {2, 150, 9, 3, 12, 3, false, false, false, 1},  /* constant queries, in every form */
+    {2, 1700, 12, 4, 12, 4, false, false, true, 1},
+    {1, 2000, 5, 1, 7, 1, false, true, false, 1},
+    {40, 31, 6, 2, 6, 2, false, true, true, 0.5},
     {5, 1, 9, 4, 6, 2, false, true, true, 1},
     {5, 1, 9, 4, 6, 2, true, true, true, 1},
     {2, 250, 32, 64, 4, 2, false, true, true, 1}, /* nothing folded */

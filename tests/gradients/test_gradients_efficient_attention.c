@@ -102,25 +102,34 @@ START_TEST(gradients) {
 }
 END_TEST
 
-/* One query channel a head: its softmax is 1 whatever the query. */
+/* One query channel a head: its softmax is 1 whatever the query, and no gradient reaches it. */
+static const attention_case constant_cases[] = {
+    {2, 11, 4, 4, 8, 4, SOFTMAX, 0, true, true, true, true},
+    {1, 13, 3, 1, 3, 1, SOFTMAX, 0, true, true, true, true},
+    {2, 11, 5, 1, 2, 1, SOFTMAX, 0.5, true, false, true, true},
+    {2, 11, 6, 3, 6, 3, SOFTMAX, 0, false, true, true, false},
+    {1, 400, 3, 2, 4, 2, SOFTMAX, 0, false, false, true, false},
+    {2, 6, 2, 9, 9, 9, SOFTMAX, 0, true, true, false, true},
+};
 
 START_TEST(one_key_channel_a_head) {
-    static const attention_case c = {2, 11, 4, 4, 8, 4, SOFTMAX, 0, true, true, true, true};
+    const attention_case *c = &constant_cases[_i];
+    const int64_t C = c->channels, K = c->key_channels, V = c->value_channels;
     const gradient_problem problem = {
         .name = "efficient_attention heads = key_channels",
         .forward = forward,
-        .user = &c,
-        .input_count = 9,
-        .inputs = {{.name = "x", .rank = 4, .shape = {2, 11, 1, 4}},
-                   {.name = "query weight", .rank = 2, .shape = {4, 4}, .zero_gradient = true},
-                   {.name = "query bias", .rank = 1, .shape = {4}, .zero_gradient = true},
-                   {.name = "key weight", .rank = 2, .shape = {4, 4}},
-                   {.name = "key bias", .rank = 1, .shape = {4}, .zero_gradient = true},
-                   {.name = "value weight", .rank = 2, .shape = {8, 4}},
-                   {.name = "value bias", .rank = 1, .shape = {8}},
-                   {.name = "reprojection weight", .rank = 2, .shape = {4, 8}},
-                   {.name = "reprojection bias", .rank = 1, .shape = {4}}},
-        .seed = 7};
+        .user = c,
+        .input_count = c->reprojection ? 9 : 7,
+        .inputs = {{.name = "x", .rank = 4, .shape = {c->batch, c->positions, 1, C}},
+                   {.name = "query weight", .rank = 2, .shape = {K, C}, .zero_gradient = true},
+                   {.name = "query bias", .rank = 1, .shape = {K}, .zero_gradient = true},
+                   {.name = "key weight", .rank = 2, .shape = {K, C}},
+                   {.name = "key bias", .rank = 1, .shape = {K}, .zero_gradient = true},
+                   {.name = "value weight", .rank = 2, .shape = {V, C}},
+                   {.name = "value bias", .rank = 1, .shape = {V}},
+                   {.name = "reprojection weight", .rank = 2, .shape = {C, V}},
+                   {.name = "reprojection bias", .rank = 1, .shape = {C}}},
+        .seed = 7 + (uint64_t)_i};
     check_gradients(&problem);
 }
 END_TEST
@@ -129,6 +138,7 @@ int main(void) {
     TCase *tests;
     Suite *suite = suite_with_case("gradients of efficient attention", &tests);
     tcase_add_loop_test(tests, gradients, 0, sizeof cases / sizeof cases[0]);
-    tcase_add_test(tests, one_key_channel_a_head);
+    tcase_add_loop_test(tests, one_key_channel_a_head, 0,
+                        sizeof constant_cases / sizeof constant_cases[0]);
     return run_suite(suite);
 }

@@ -4,7 +4,7 @@
 #ifndef TL_K_ATTENTION_BACKWARD_WORK_H
 #define TL_K_ATTENTION_BACKWARD_WORK_H
 
-#include "kernels/k_attention_steps.h"
+#include "kernels/k_attention_constant.h"
 
 /* One tile of positions; a thread owns one. */
 typedef struct backward_tile {
@@ -17,6 +17,7 @@ typedef struct backward_tile {
     tl_real *dqueries;   /* [K, tile] */
     tl_real *values;     /* [tile, v_row]: queries G, values */
     tl_real *dvalues;    /* [tile, v_row]: their gradients */
+    tl_real *row_sums;   /* constant queries: sums of dY, over a period, then [out_row] */
 } backward_tile;
 
 /* Sums over the positions of the samples of one group: the parameters' gradients. */
@@ -61,6 +62,8 @@ TL_INLINE backward_tile take_backward_tile(const attention_sizes *s, attention_a
         .dqueries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
         .values = attention_take(arena, TL_ATTENTION_TILE * s->v_row),
         .dvalues = attention_take(arena, TL_ATTENTION_TILE * s->v_row),
+        .row_sums =
+            s->constant_queries ? attention_take(arena, constant_room(s->out) + s->out_row) : NULL,
     };
 }
 

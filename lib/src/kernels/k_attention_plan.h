@@ -37,6 +37,12 @@ static inline int64_t tl_attention_output_channels(const tl_attention_shape *s) 
     return s->reprojection ? s->channels : s->value_channels;
 }
 
+/* Under softmax with one key channel a head every query is 1 (k_attention_constant.h): queries are
+ * not computed, and the output costs nothing per position. */
+static inline bool tl_attention_constant_queries(const tl_attention_shape *s) {
+    return !s->scaling && s->key_channels == s->heads;
+}
+
 static inline bool tl_attention_folds_values(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
@@ -46,7 +52,8 @@ static inline bool tl_attention_folds_values(const tl_attention_shape *s) {
 static inline bool tl_attention_folds_output(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
-    return s->reprojection && n * 6 * C * K + 8 * K * e * C <= n * (6 * C * V + 8 * K * e);
+    return s->reprojection && (tl_attention_constant_queries(s) ||
+                               n * 6 * C * K + 8 * K * e * C <= n * (6 * C * V + 8 * K * e));
 }
 
 /* Saved for backward, per sample: H [K, C] where values are folded, G [K, e], and per key channel
@@ -70,11 +77,15 @@ static inline double tl_attention_algorithm_flops(const tl_attention_shape *s) {
 static inline double tl_attention_forward_flops(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
-    double flops = n * 4 * C * K;
+    const bool constant = tl_attention_constant_queries(s);
+    double flops = n * (constant ? 2 : 4) * C * K;
     flops +=
         tl_attention_folds_values(s) ? n * 2 * C * K + 2 * K * e * C : n * (2 * C * V + 2 * K * e);
-    flops += tl_attention_folds_output(s) ? n * 2 * C * K + 2 * K * e * C
-                                          : n * (2 * K * e + (s->reprojection ? 2 * C * V : 0));
+    if (tl_attention_folds_output(s)) {
+        flops += (constant ? 0 : n * 2 * C * K) + 2 * K * e * C;
+    } else if (!constant) {
+        flops += n * (2 * K * e + (s->reprojection ? 2 * C * V : 0));
+    }
     return (double)s->batch * flops;
 }
 
@@ -82,12 +93,16 @@ static inline double tl_attention_forward_flops(const tl_attention_shape *s) {
 static inline double tl_attention_backward_flops(const tl_attention_shape *s) {
     const double n = (double)s->positions, C = (double)s->channels, K = (double)s->key_channels;
     const double V = (double)s->value_channels, e = V / (double)s->heads;
-    double flops = n * 12 * C * K; /* queries and keys again, their part of dx, their weights */
+    const bool constant = tl_attention_constant_queries(s);
+    /* queries and keys again, their part of dx, their weights */
+    double flops = n * (constant ? 6 : 12) * C * K;
     flops +=
         tl_attention_folds_values(s) ? n * 4 * C * K + 4 * K * e * C : n * (6 * C * V + 4 * K * e);
-    flops += tl_attention_folds_output(s)
-                 ? n * 4 * C * K + 6 * K * e * C
-                 : n * (4 * K * e + (s->reprojection ? 4 * C * V + 2 * K * e : 0));
+    if (tl_attention_folds_output(s)) {
+        flops += (constant ? 0 : n * 4 * C * K) + 6 * K * e * C;
+    } else if (!constant) {
+        flops += n * (4 * K * e + (s->reprojection ? 4 * C * V + 2 * K * e : 0));
+    }
     return (double)s->batch * flops;
 }
 

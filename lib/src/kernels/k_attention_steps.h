@@ -24,6 +24,7 @@ typedef struct attention_sizes {
     int64_t n, c, k, v, heads, d, e, out; /* out: channels of y */
     int64_t c_row, k_row, v_row, e_row, out_row;
     bool scaling, reprojection, residual, fold_values, fold_output;
+    bool constant_queries;  /* k_attention_constant.h */
     tl_real logit_scale;    /* what queries and keys are multiplied by (softmax: log2 e included) */
     tl_real gradient_scale; /* the derivative of the scaled (natural) logit */
     tl_attention_cut cut;
@@ -53,6 +54,7 @@ TL_INLINE attention_sizes attention_sizes_of(const tl_attention_shape *s) {
         .residual = s->residual,
         .fold_values = tl_attention_folds_values(s),
         .fold_output = tl_attention_folds_output(s),
+        .constant_queries = tl_attention_constant_queries(s),
         .logit_scale = (tl_real)(s->scaling ? scale : scale * log2_e),
         .gradient_scale = (tl_real)scale,
         .cut = tl_attention_cut_of(s, TL_ATTENTION_TILE),

@@ -16,7 +16,7 @@
  */
 #include "kernels/kernels.h"
 
-#include "kernels/k_attention_steps.h"
+#include "kernels/k_attention_constant.h"
 #include "kernels/k_efficient_attention_backward.h"
 
 /* Sums over the positions of one unit. */
@@ -38,6 +38,7 @@ typedef struct tile_scratch {
 typedef struct sample_scratch {
     tl_real *context; /* G [K, e_row] */
     tl_real *map;     /* M [K, c_row] */
+    tl_real *row;     /* constant queries: what is added to every row, over a period */
 } sample_scratch;
 
 typedef struct forward_work {
@@ -65,6 +66,7 @@ static sample_scratch take_sample(const attention_sizes *s, attention_arena *are
     return (sample_scratch){
         .context = attention_take_matrix(arena, s->k, s->e_row),
         .map = s->fold_output ? attention_take_matrix(arena, s->k, s->c_row) : NULL,
+        .row = s->constant_queries ? attention_take(arena, constant_room(s->out)) : NULL,
     };
 }
 
@@ -296,6 +298,9 @@ static void finish_context(const forward_work *work, int64_t sample, const key_s
     if (s->fold_output) {
         attention_fold_output(s, &work->weights, scratch->context, scratch->map);
     }
+    if (s->constant_queries) {
+        constant_row(s, &work->weights, scratch->context, scratch->map, scratch->row);
+    }
     if (work->saved == NULL) {
         return;
     }
@@ -354,6 +359,13 @@ static void output_without_reprojection(const forward_work *work, int64_t rows, 
 static void queries_pass(const forward_work *work, attention_run run, const tile_scratch *tile,
                          const sample_scratch *sample) {
     const attention_sizes *s = &work->size;
+    if (s->constant_queries) {
+        const int64_t position = run.sample * s->n + run.first;
+        constant_output((run.end - run.first) * s->out, constant_period(s->out), sample->row,
+                        s->residual ? work->x + position * s->c : NULL,
+                        work->y + position * s->out);
+        return;
+    }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const int64_t left = run.end - first;
         const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;

@@ -181,11 +181,40 @@ static void outputs_backward(const backward_work *work, const tile_view *view,
     }
 }
 
+/* Constant queries: dM (or dG) is the sum of dY, once for every head; dX = dY. */
+static void constant_pass(const backward_work *work, attention_run run, const backward_tile *tile,
+                          const parameter_sums *sums, tl_real *query_sums) {
+    const attention_sizes *s = &work->size;
+    const int64_t position = run.sample * s->n + run.first, row = query_sums_row(s);
+    const tl_attention_gradient *x = &work->gradients->x;
+    tl_real *dx = x->values == NULL ? NULL : x->values + position * s->c;
+    tl_real *total = tile->row_sums + constant_room(s->out);
+    constant_dx what = CONSTANT_NO_DX;
+    if (dx != NULL && s->residual) {
+        what = x->accumulate ? CONSTANT_ADD : CONSTANT_SET;
+    } else if (dx != NULL && !x->accumulate) {
+        memset(dx, 0, (size_t)((run.end - run.first) * s->c) * sizeof(tl_real));
+    }
+    constant_sum(run.end - run.first, s->out, work->dy + position * s->out, tile->row_sums, total,
+                 what, dx);
+    for (int64_t a = 0; a < s->k; a++) {
+        memcpy(query_sums + a * row, s->fold_output ? total : total + a * s->e,
+               (size_t)(s->fold_output ? s->c : s->e) * sizeof(tl_real));
+    }
+    if (s->reprojection) {
+        tile_add(s->c, total, sums->reprojection_bias);
+    }
+}
+
 static void queries_pass(const backward_work *work, attention_run run, const backward_tile *tile,
                          const backward_sample *sample, const parameter_sums *sums,
                          tl_real *query_sums) {
     const attention_sizes *s = &work->size;
     memset(query_sums, 0, (size_t)(s->k * query_sums_row(s)) * sizeof(tl_real));
+    if (s->constant_queries) {
+        constant_pass(work, run, tile, sums, query_sums);
+        return;
+    }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const tile_view view = view_of(work, tile, run, first, true);
         attention_queries(s, &work->weights, view.rows, view.x, view.x_row, tile->projected,
