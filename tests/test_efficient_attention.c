@@ -113,6 +113,12 @@ static const reference_attention shapes[] = {
     {2, 1700, 12, 4, 12, 4, false, false, true, 1},
     {1, 2000, 5, 1, 7, 1, false, true, false, 1},
     {40, 31, 6, 2, 6, 2, false, true, true, 0.5},
+    {1, 1000, 16, 8, 16, 1, false, true, true, 1}, /* few key channels */
+    {2, 1000, 16, 8, 16, 4, true, true, true, 1},
+    {3, 97, 5, 2, 9, 1, false, true, true, 0.7},
+    {1, 1009, 33, 3, 9, 3, true, true, false, 1},
+    {1, 4000, 64, 2, 64, 1, false, true, true, 1},
+    {2, 130, 48, 1, 48, 1, true, true, true, 1},
     {5, 1, 9, 4, 6, 2, false, true, true, 1},
     {5, 1, 9, 4, 6, 2, true, true, true, 1},
     {2, 250, 32, 64, 4, 2, false, true, true, 1}, /* nothing folded */

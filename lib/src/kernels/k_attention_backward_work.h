@@ -11,10 +11,11 @@ typedef struct backward_tile {
     tl_real *x;          /* [tile, c_row], copies where the caller's rows are no whole vectors */
     tl_real *dy;         /* [tile, out_row] */
     tl_real *dx;         /* [tile, c_row] */
+    tl_real *x_t, *dy_t; /* [C, tile], with few key channels */
     tl_real *projected;  /* [tile, k_row]: query logits, keys */
     tl_real *dprojected; /* [tile, k_row]: their gradients */
-    tl_real *queries;    /* [K, tile] */
-    tl_real *dqueries;   /* [K, tile] */
+    tl_real *queries;    /* [K, tile]; with few key channels keys too */
+    tl_real *dqueries;   /* [K, tile]; the same */
     tl_real *values;     /* [tile, v_row]: queries G, values */
     tl_real *dvalues;    /* [tile, v_row]: their gradients */
     tl_real *row_sums;   /* constant queries: sums of dY, over a period, then [out_row] */
@@ -56,6 +57,8 @@ TL_INLINE backward_tile take_backward_tile(const attention_sizes *s, attention_a
         .x = attention_take(arena, TL_ATTENTION_TILE * s->c_row),
         .dy = attention_take(arena, TL_ATTENTION_TILE * s->out_row),
         .dx = attention_take(arena, TL_ATTENTION_TILE * s->c_row),
+        .x_t = s->narrow ? attention_take_matrix(arena, s->c, TL_ATTENTION_TILE) : NULL,
+        .dy_t = s->narrow ? attention_take_matrix(arena, s->c, TL_ATTENTION_TILE) : NULL,
         .projected = attention_take(arena, TL_ATTENTION_TILE * s->k_row),
         .dprojected = attention_take(arena, TL_ATTENTION_TILE * s->k_row),
         .queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),

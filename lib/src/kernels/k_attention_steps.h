@@ -10,6 +10,7 @@
 #ifndef TL_K_ATTENTION_STEPS_H
 #define TL_K_ATTENTION_STEPS_H
 
+#include "kernels/k_attention_narrow.h"
 #include "kernels/k_attention_tiles.h"
 #include "kernels/kernels.h"
 
@@ -25,11 +26,18 @@ typedef struct attention_sizes {
     int64_t c_row, k_row, v_row, e_row, out_row;
     bool scaling, reprojection, residual, fold_values, fold_output;
     bool constant_queries;  /* k_attention_constant.h */
+    bool narrow;            /* k_attention_narrow.h */
     tl_real logit_scale;    /* what queries and keys are multiplied by (softmax: log2 e included) */
     tl_real gradient_scale; /* the derivative of the scaled (natural) logit */
     tl_attention_cut cut;
     int64_t saved; /* values a sample */
 } attention_sizes;
+
+/* Few key channels: with them in the lanes most lanes would be empty. */
+TL_INLINE bool attention_is_narrow(const tl_attention_shape *s) {
+    return 2 * s->key_channels <= TL_LANES && tl_attention_folds_values(s) &&
+           (tl_attention_folds_output(s) || tl_attention_constant_queries(s));
+}
 
 TL_INLINE attention_sizes attention_sizes_of(const tl_attention_shape *s) {
     const double log2_e = 1.44269504088896340736;
@@ -55,6 +63,7 @@ TL_INLINE attention_sizes attention_sizes_of(const tl_attention_shape *s) {
         .fold_values = tl_attention_folds_values(s),
         .fold_output = tl_attention_folds_output(s),
         .constant_queries = tl_attention_constant_queries(s),
+        .narrow = attention_is_narrow(s),
         .logit_scale = (tl_real)(s->scaling ? scale : scale * log2_e),
         .gradient_scale = (tl_real)scale,
         .cut = tl_attention_cut_of(s, TL_ATTENTION_TILE),
@@ -113,10 +122,32 @@ TL_INLINE int attention_thread(void) {
 #endif
 }
 
+/* ---- rows of a tile */
+
+typedef struct attention_rows {
+    int64_t count;
+    const tl_real *values; /* whole vectors can be read from each row */
+    int64_t row;
+    const tl_real *transposed; /* [channels, tile]; only with few key channels */
+} attention_rows;
+
+/* The caller's rows, or a copy of them in `copy`, and where they are wanted transposed. */
+TL_INLINE attention_rows attention_rows_of(const attention_sizes *s, int64_t count,
+                                           int64_t channels, const tl_real *in, tl_real *copy,
+                                           int64_t copy_row, tl_real *transposed) {
+    attention_rows rows = {.count = count, .transposed = transposed};
+    if (s->narrow) {
+        rows.values = narrow_rows(count, channels, in, copy, copy_row, transposed, &rows.row);
+    } else {
+        rows.values = tile_whole_rows(count, channels, in, copy, copy_row, &rows.row);
+    }
+    return rows;
+}
+
 /* ---- weights, packed once a call for row times matrix products */
 
 typedef struct attention_projections {
-    tl_real *query, *key, *value;                /* transposed: [C, K], [C, K], [C, V] */
+    tl_real *query, *key, *value; /* transposed: [C, K], [C, K], [C, V]; narrow: [K, C] the two */
     tl_real *query_bias, *key_bias, *value_bias; /* scaled as the weights are */
     tl_real *reprojection;                       /* transposed: [V, C] */
     tl_real *reprojection_bias;
@@ -141,8 +172,13 @@ TL_INLINE attention_projections attention_take_projections(const attention_sizes
 
 TL_INLINE void attention_pack(const attention_sizes *s, const tl_attention_parameters *p,
                               const attention_projections *w) {
-    tile_pad_transposed(s->k, s->c, p->query_weight, s->logit_scale, w->query, s->k_row);
-    tile_pad_transposed(s->k, s->c, p->key_weight, s->logit_scale, w->key, s->k_row);
+    if (s->narrow) {
+        narrow_pack(s->k, s->c, p->query_weight, s->logit_scale, w->query, s->c_row);
+        narrow_pack(s->k, s->c, p->key_weight, s->logit_scale, w->key, s->c_row);
+    } else {
+        tile_pad_transposed(s->k, s->c, p->query_weight, s->logit_scale, w->query, s->k_row);
+        tile_pad_transposed(s->k, s->c, p->key_weight, s->logit_scale, w->key, s->k_row);
+    }
     tile_pad_transposed(s->v, s->c, p->value_weight, 1, w->value, s->v_row);
     tile_pad_transposed(s->k, 1, p->query_bias, s->logit_scale, w->query_bias, s->k_row);
     tile_pad_transposed(s->k, 1, p->key_bias, s->logit_scale, w->key_bias, s->k_row);
@@ -194,67 +230,95 @@ TL_INLINE void attention_softmax_queries(const attention_sizes *s, int64_t rows,
     }
 }
 
-/* queries [K, tile] of `rows` rows of x, normalised; `projected` is scratch [tile, K]. */
+/* queries [K, tile] of x's rows, normalised; `projected` is scratch [tile, K]. */
 TL_INLINE void attention_queries(const attention_sizes *s, const attention_projections *w,
-                                 int64_t rows, const tl_real *x, int64_t x_row, tl_real *projected,
-                                 tl_real *queries) {
-    tile_multiply((tile_product){.rows = rows,
-                                 .columns = tile_columns(s->k),
-                                 .inner = s->c,
-                                 .a = x,
-                                 .a_row = x_row,
-                                 .a_step = 1,
-                                 .b = w->query,
-                                 .b_row = s->k_row,
-                                 .out = projected,
-                                 .out_row = s->k_row,
-                                 .bias = w->query_bias});
-    tile_transpose(rows, s->k, projected, s->k_row, queries, TL_ATTENTION_TILE);
+                                 const attention_rows *x, tl_real *projected, tl_real *queries) {
+    if (s->narrow) {
+        narrow_product(s->k, x->count, s->c, w->query, s->c_row, x->transposed, queries);
+        narrow_add_bias(s->k, x->count, w->query_bias, queries);
+    } else {
+        tile_multiply((tile_product){.rows = x->count,
+                                     .columns = tile_columns(s->k),
+                                     .inner = s->c,
+                                     .a = x->values,
+                                     .a_row = x->row,
+                                     .a_step = 1,
+                                     .b = w->query,
+                                     .b_row = s->k_row,
+                                     .out = projected,
+                                     .out_row = s->k_row,
+                                     .bias = w->query_bias});
+        tile_transpose(x->count, s->k, projected, s->k_row, queries, TL_ATTENTION_TILE);
+    }
     if (!s->scaling) {
-        attention_softmax_queries(s, rows, queries);
+        attention_softmax_queries(s, x->count, queries);
     }
 }
 
 /* ---- keys of a tile */
 
-/* The scaled logits of `rows` rows of x. Under softmax the bias is left out: it is the same for all
+/* Keys, or their gradients, of a tile: channel a of position i at values[i * row + a * step]. */
+typedef struct attention_keys {
+    tl_real *values;
+    int64_t row, step;
+} attention_keys;
+
+/* They lie in `projected` [tile, K], or with few channels in `narrow` [K, tile]. */
+TL_INLINE attention_keys attention_keys_in(const attention_sizes *s, tl_real *projected,
+                                           tl_real *narrow) {
+    return s->narrow ? (attention_keys){narrow, 1, TL_ATTENTION_TILE}
+                     : (attention_keys){projected, s->k_row, 1};
+}
+
+/* The scaled logits of x's rows. Under softmax the bias is left out: it is the same for all
  * positions and cancels. */
 TL_INLINE void attention_key_logits(const attention_sizes *s, const attention_projections *w,
-                                    int64_t rows, const tl_real *x, int64_t x_row, tl_real *keys) {
-    tile_multiply((tile_product){.rows = rows,
+                                    const attention_rows *x, attention_keys keys) {
+    if (s->narrow) {
+        narrow_product(s->k, x->count, s->c, w->key, s->c_row, x->transposed, keys.values);
+        if (s->scaling) {
+            narrow_add_bias(s->k, x->count, w->key_bias, keys.values);
+        }
+        return;
+    }
+    tile_multiply((tile_product){.rows = x->count,
                                  .columns = tile_columns(s->k),
                                  .inner = s->c,
-                                 .a = x,
-                                 .a_row = x_row,
+                                 .a = x->values,
+                                 .a_row = x->row,
                                  .a_step = 1,
                                  .b = w->key,
                                  .b_row = s->k_row,
-                                 .out = keys,
+                                 .out = keys.values,
                                  .out_row = s->k_row,
                                  .bias = s->scaling ? w->key_bias : NULL});
 }
 
-/* keys [rows, K]: logits on entry, exp(logit - maximum) / sum on return; inverse is 1 / sum. */
+/* Logits on entry, exp(logit - maximum) / sum on return; inverse is 1 / sum. */
 TL_INLINE void attention_normalize_keys(const attention_sizes *s, int64_t rows,
                                         const tl_real *maximum, const tl_real *inverse,
-                                        tl_real *keys) {
+                                        attention_keys keys) {
+    if (s->narrow) {
+        narrow_normalize(s->k, rows, maximum, inverse, keys.values);
+        return;
+    }
     for (int64_t column = 0; column < s->k; column += TL_LANES) {
         const tl_v top = tl_v_load(maximum + column), scale = tl_v_load(inverse + column);
         for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = keys + i * s->k_row + column;
+            tl_real *at = keys.values + i * s->k_row + column;
             tl_v_store(at, tile_exp2(tl_v_load(at) - top) * scale);
         }
     }
 }
 
-/* values [tile, V] of `rows` rows of x. */
+/* values [tile, V] of x's rows. */
 TL_INLINE void attention_values(const attention_sizes *s, const attention_projections *w,
-                                int64_t rows, const tl_real *x, int64_t x_row, tl_real *values) {
-    tile_multiply((tile_product){.rows = rows,
+                                const attention_rows *x, tl_real *values) {
+    tile_multiply((tile_product){.rows = x->count,
                                  .columns = tile_columns(s->v),
                                  .inner = s->c,
-                                 .a = x,
-                                 .a_row = x_row,
+                                 .a = x->values,
+                                 .a_row = x->row,
                                  .a_step = 1,
                                  .b = w->value,
                                  .b_row = s->v_row,

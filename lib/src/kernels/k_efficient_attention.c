@@ -28,8 +28,9 @@ typedef struct key_sums {
 
 typedef struct tile_scratch {
     tl_real *x;         /* [tile, c_row] */
+    tl_real *x_t;       /* [C, tile], with few key channels */
     tl_real *projected; /* [tile, k_row] */
-    tl_real *queries;   /* [K, tile] */
+    tl_real *queries;   /* [K, tile]; with few key channels keys too */
     tl_real *values;    /* [tile, v_row] */
     tl_real *y;         /* [tile, out_row] */
 } tile_scratch;
@@ -73,6 +74,7 @@ static sample_scratch take_sample(const attention_sizes *s, attention_arena *are
 static tile_scratch take_tile(const attention_sizes *s, attention_arena *arena) {
     return (tile_scratch){
         .x = attention_take(arena, TL_ATTENTION_TILE * s->c_row),
+        .x_t = s->narrow ? attention_take_matrix(arena, s->c, TL_ATTENTION_TILE) : NULL,
         .projected = attention_take(arena, TL_ATTENTION_TILE * s->k_row),
         .queries = attention_take_matrix(arena, s->k, TL_ATTENTION_TILE),
         .values = attention_take(arena, TL_ATTENTION_TILE * s->v_row),
@@ -132,28 +134,35 @@ static bool any_lane(tl_vi mask) {
     return any != 0;
 }
 
+/* What was summed for channel a, scaled by the change of its maximum. */
+static void scale_weighted(const attention_sizes *s, int64_t a, tl_real factor,
+                           const key_sums *sums) {
+    const int64_t row = weighted_row(s);
+    tl_real *weighted = sums->weighted + a * row;
+    for (int64_t j = 0; j < row; j += TL_LANES) {
+        tl_v_store(weighted + j, tl_v_load(weighted + j) * factor);
+    }
+}
+
 static void raise_maximum(const attention_sizes *s, int64_t column, tl_v maximum,
                           const key_sums *sums) {
     const tl_v raised = tl_v_max(tl_v_load(sums->maximum + column), maximum);
     const tl_v factor = tile_exp2(tl_v_load(sums->maximum + column) - raised);
     tl_v_store(sums->maximum + column, raised);
     tl_v_store(sums->sum + column, tl_v_load(sums->sum + column) * factor);
-    const int64_t row = weighted_row(s);
     for (int64_t lane = 0; lane < TL_LANES && column + lane < s->k; lane++) {
-        tl_real *weighted = sums->weighted + (column + lane) * row;
-        const tl_real scale = factor[lane];
-        for (int64_t j = 0; j < row; j += TL_LANES) {
-            tl_v_store(weighted + j, tl_v_load(weighted + j) * scale);
-        }
+        scale_weighted(s, column + lane, factor[lane], sums);
     }
 }
 
-/* keys [rows, K]: logits on entry, exp(logit - maximum) on return. */
-static void exponentiate_keys(const attention_sizes *s, int64_t rows, tl_real *keys,
+/* The maximum is raised when a logit exceeds it by so much. */
+static const tl_real lazy = 8;
+
+/* Logits on entry, exp(logit - maximum) on return. */
+static void exponentiate_keys(const attention_sizes *s, int64_t rows, attention_keys keys,
                               const key_sums *sums) {
-    const tl_real lazy = 8;
     for (int64_t column = 0; column < s->k; column += TL_LANES) {
-        tl_real *at = keys + column;
+        tl_real *at = keys.values + column;
         tl_v maximum = tl_v_load(at);
         for (int64_t i = 1; i < rows; i++) {
             maximum = tl_v_max(maximum, tl_v_load(at + i * s->k_row));
@@ -172,32 +181,59 @@ static void exponentiate_keys(const attention_sizes *s, int64_t rows, tl_real *k
     }
 }
 
+/* The same with few channels. */
+static void exponentiate_narrow(const attention_sizes *s, int64_t rows, attention_keys keys,
+                                const key_sums *sums) {
+    for (int64_t a = 0; a < s->k; a++) {
+        tl_real *logits = keys.values + a * TL_ATTENTION_TILE;
+        const tl_real maximum = narrow_maximum(rows, logits);
+        if (maximum > sums->maximum[a] + lazy) {
+            const tl_real factor = tile_exp2(tl_v_set(sums->maximum[a] - maximum))[0];
+            scale_weighted(s, a, factor, sums);
+            sums->sum[a] *= factor;
+            sums->maximum[a] = maximum;
+        }
+        sums->sum[a] += narrow_exponentiate(rows, sums->maximum[a], logits);
+    }
+}
+
+static void add_keys(const attention_sizes *s, int64_t rows, attention_keys keys,
+                     const key_sums *sums) {
+    if (!s->narrow) {
+        tile_add_rows(rows, s->k, keys.values, s->k_row, sums->sum);
+        return;
+    }
+    for (int64_t a = 0; a < s->k; a++) {
+        sums->sum[a] += narrow_sum(rows, keys.values + a * TL_ATTENTION_TILE);
+    }
+}
+
 /* weighted += keys^T X, or head by head keys^T values. */
-static void add_weighted(const forward_work *work, int64_t rows, const tl_real *x, int64_t x_row,
+static void add_weighted(const forward_work *work, const attention_rows *x, attention_keys keys,
                          const tile_scratch *tile, const key_sums *sums) {
     const attention_sizes *s = &work->size;
     if (s->fold_values) {
         tile_multiply((tile_product){.rows = s->k,
                                      .columns = tile_columns(s->c),
-                                     .inner = rows,
-                                     .a = tile->projected,
-                                     .a_row = 1,
-                                     .a_step = s->k_row,
-                                     .b = x,
-                                     .b_row = x_row,
+                                     .inner = x->count,
+                                     .a = keys.values,
+                                     .a_row = keys.step,
+                                     .a_step = keys.row,
+                                     .b = x->values,
+                                     .b_row = x->row,
                                      .out = sums->weighted,
                                      .out_row = s->c_row,
                                      .start = sums->weighted,
                                      .start_row = s->c_row});
         return;
     }
-    attention_values(s, &work->weights, rows, x, x_row, tile->values);
+    attention_values(s, &work->weights, x, tile->values);
     for (int64_t head = 0; head < s->heads; head++) {
         tl_real *weighted = sums->weighted + head * s->d * s->e_row;
         tile_multiply((tile_product){.rows = s->d,
                                      .columns = tile_columns(s->e),
-                                     .inner = rows,
-                                     .a = tile->projected + head * s->d,
+                                     .inner = x->count,
+                                     .a = keys.values + head * s->d,
                                      .a_row = 1,
                                      .a_step = s->k_row,
                                      .b = tile->values + head * s->e,
@@ -209,27 +245,34 @@ static void add_weighted(const forward_work *work, int64_t rows, const tl_real *
     }
 }
 
+/* The rows of x from `first` of the run on. */
+static attention_rows x_rows(const forward_work *work, attention_run run, int64_t first,
+                             const tile_scratch *tile) {
+    const attention_sizes *s = &work->size;
+    const int64_t left = run.end - first;
+    return attention_rows_of(s, left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE, s->c,
+                             work->x + (run.sample * s->n + first) * s->c, tile->x, s->c_row,
+                             tile->x_t);
+}
+
 static void keys_pass(const forward_work *work, attention_run run, const tile_scratch *tile,
                       const key_sums *sums) {
     const attention_sizes *s = &work->size;
+    const attention_keys keys = attention_keys_in(s, tile->projected, tile->queries);
     memset(sums->weighted, 0, (size_t)(s->k * weighted_row(s)) * sizeof(tl_real));
     memset(sums->sum, 0, (size_t)s->k_row * sizeof(tl_real));
     for (int64_t a = 0; a < s->k_row; a++) {
         sums->maximum[a] = (tl_real)-INFINITY;
     }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
-        const int64_t left = run.end - first;
-        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
-        int64_t x_row;
-        const tl_real *x = tile_whole_rows(rows, s->c, work->x + (run.sample * s->n + first) * s->c,
-                                           tile->x, s->c_row, &x_row);
-        attention_key_logits(s, &work->weights, rows, x, x_row, tile->projected);
+        const attention_rows x = x_rows(work, run, first, tile);
+        attention_key_logits(s, &work->weights, &x, keys);
         if (s->scaling) {
-            tile_add_rows(rows, s->k, tile->projected, s->k_row, sums->sum);
+            add_keys(s, x.count, keys, sums);
         } else {
-            exponentiate_keys(s, rows, tile->projected, sums);
+            (s->narrow ? exponentiate_narrow : exponentiate_keys)(s, x.count, keys, sums);
         }
-        add_weighted(work, rows, x, x_row, tile, sums);
+        add_weighted(work, &x, keys, tile, sums);
     }
 }
 
@@ -320,38 +363,38 @@ static void finish_context(const forward_work *work, int64_t sample, const key_s
 /* ------------------------------------------------------------------ pass 2 */
 
 /* y [rows, C] = left A + br (+ x), where A has `inner` rows: M for queries, Wr^T for outputs. */
-static void project_output(const forward_work *work, int64_t rows, tile_product product,
-                           const tl_real *x, int64_t x_row, const tile_scratch *tile, tl_real *y) {
+static void project_output(const forward_work *work, const attention_rows *x, tile_product product,
+                           const tile_scratch *tile, tl_real *y) {
     const attention_sizes *s = &work->size;
     const bool direct = s->c % TL_LANES == 0;
-    product.rows = rows;
+    product.rows = x->count;
     product.columns = tile_columns(s->c);
     product.out = direct ? y : tile->y;
     product.out_row = direct ? s->c : s->out_row;
-    product.start = s->residual ? x : NULL;
-    product.start_row = x_row;
+    product.start = s->residual ? x->values : NULL;
+    product.start_row = x->row;
     product.bias = work->weights.reprojection_bias;
     tile_multiply(product);
     if (!direct) {
-        tile_unpad_rows(rows, s->c, tile->y, s->out_row, y, false);
+        tile_unpad_rows(x->count, s->c, tile->y, s->out_row, y, false);
     }
 }
 
 /* y [rows, V] = queries G (+ x). */
-static void output_without_reprojection(const forward_work *work, int64_t rows, const tl_real *x,
-                                        int64_t x_row, const tl_real *context,
-                                        const tile_scratch *tile, tl_real *y) {
+static void output_without_reprojection(const forward_work *work, const attention_rows *x,
+                                        const tl_real *context, const tile_scratch *tile,
+                                        tl_real *y) {
     const attention_sizes *s = &work->size;
     if (s->e % TL_LANES == 0) {
-        attention_apply_context(s, rows, tile->queries, context, s->residual ? x : NULL, x_row, y,
-                                s->v);
+        attention_apply_context(s, x->count, tile->queries, context, s->residual ? x->values : NULL,
+                                x->row, y, s->v);
         return;
     }
-    attention_apply_context(s, rows, tile->queries, context, NULL, 0, tile->y, s->out_row);
-    for (int64_t i = 0; i < rows; i++) {
+    attention_apply_context(s, x->count, tile->queries, context, NULL, 0, tile->y, s->out_row);
+    for (int64_t i = 0; i < x->count; i++) {
         for (int64_t j = 0; j < s->v; j++) {
             const tl_real value = tile->y[i * s->out_row + j];
-            y[i * s->v + j] = s->residual ? x[i * x_row + j] + value : value;
+            y[i * s->v + j] = s->residual ? x->values[i * x->row + j] + value : value;
         }
     }
 }
@@ -367,14 +410,9 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
         return;
     }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
-        const int64_t left = run.end - first;
-        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
-        const int64_t position = run.sample * s->n + first;
-        int64_t x_row;
-        const tl_real *x =
-            tile_whole_rows(rows, s->c, work->x + position * s->c, tile->x, s->c_row, &x_row);
-        tl_real *y = work->y + position * s->out;
-        attention_queries(s, &work->weights, rows, x, x_row, tile->projected, tile->queries);
+        const attention_rows x = x_rows(work, run, first, tile);
+        tl_real *y = work->y + (run.sample * s->n + first) * s->out;
+        attention_queries(s, &work->weights, &x, tile->projected, tile->queries);
         if (s->fold_output) {
             const tile_product product = {.inner = s->k,
                                           .a = tile->queries,
@@ -382,19 +420,19 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
                                           .a_step = TL_ATTENTION_TILE,
                                           .b = sample->map,
                                           .b_row = s->c_row};
-            project_output(work, rows, product, x, x_row, tile, y);
+            project_output(work, &x, product, tile, y);
         } else if (s->reprojection) {
-            attention_apply_context(s, rows, tile->queries, sample->context, NULL, 0, tile->values,
-                                    s->v_row);
+            attention_apply_context(s, x.count, tile->queries, sample->context, NULL, 0,
+                                    tile->values, s->v_row);
             const tile_product product = {.inner = s->v,
                                           .a = tile->values,
                                           .a_row = s->v_row,
                                           .a_step = 1,
                                           .b = work->weights.reprojection,
                                           .b_row = s->c_row};
-            project_output(work, rows, product, x, x_row, tile, y);
+            project_output(work, &x, product, tile, y);
         } else {
-            output_without_reprojection(work, rows, x, x_row, sample->context, tile, y);
+            output_without_reprojection(work, &x, sample->context, tile, y);
         }
     }
 }
@@ -467,17 +505,19 @@ static void forward(const tl_attention_shape *shape, const tl_attention_paramete
 static void write_maps(const forward_work *work, int64_t sample, const tile_scratch *tile,
                        const key_sums *sums, tl_real *maps) {
     const attention_sizes *s = &work->size;
+    const attention_run run = {sample, 0, s->n};
+    const attention_keys keys = attention_keys_in(s, tile->projected, tile->queries);
     for (int64_t first = 0; first < s->n; first += TL_ATTENTION_TILE) {
-        const int64_t left = s->n - first;
-        const int64_t rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
-        int64_t x_row;
-        const tl_real *x = tile_whole_rows(rows, s->c, work->x + (sample * s->n + first) * s->c,
-                                           tile->x, s->c_row, &x_row);
-        attention_key_logits(s, &work->weights, rows, x, x_row, tile->projected);
+        const attention_rows x = x_rows(work, run, first, tile);
+        attention_key_logits(s, &work->weights, &x, keys);
         if (!s->scaling) {
-            attention_normalize_keys(s, rows, sums->maximum, sums->sum, tile->projected);
+            attention_normalize_keys(s, x.count, sums->maximum, sums->sum, keys);
         }
-        tile_unpad_rows(rows, s->k, tile->projected, s->k_row, maps + first * s->k, false);
+        for (int64_t i = 0; i < x.count; i++) {
+            for (int64_t a = 0; a < s->k; a++) {
+                maps[(first + i) * s->k + a] = keys.values[i * keys.row + a * keys.step];
+            }
+        }
     }
 }
 

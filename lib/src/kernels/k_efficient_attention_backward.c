@@ -85,41 +85,33 @@ static void queries_gradient(const attention_sizes *s, int64_t rows, const tl_re
     }
 }
 
-static tl_real sum_of(int64_t count, const tl_real *values) {
-    tl_v sum = tl_v_zero();
-    int64_t i = 0;
-    for (; i + TL_LANES <= count; i += TL_LANES) {
-        sum += tl_v_load(values + i);
-    }
-    return tl_v_sum(sum + tl_v_load_partial(values + i, count - i));
-}
-
 /* One tile, as the passes see it. */
 typedef struct tile_view {
-    int64_t rows;
-    const tl_real *x, *dy;
-    int64_t x_row, dy_row;
+    attention_rows x, dy;
     tl_real *dx; /* the caller's; NULL if not wanted */
 } tile_view;
+
+static attention_rows dy_rows(const backward_work *work, const backward_tile *tile, int64_t count,
+                              const tl_real *dy) {
+    const attention_sizes *s = &work->size;
+    if (!s->reprojection && s->e % TL_LANES != 0) { /* heads are read by themselves: slack */
+        tile_pad_rows(count, s->out, dy, s->out, tile->dy, s->out_row);
+        return (attention_rows){.count = count, .values = tile->dy, .row = s->out_row};
+    }
+    return attention_rows_of(s, count, s->out, dy, tile->dy, s->out_row, tile->dy_t);
+}
 
 static tile_view view_of(const backward_work *work, const backward_tile *tile, attention_run run,
                          int64_t first, bool with_dy) {
     const attention_sizes *s = &work->size;
     const int64_t left = run.end - first, position = run.sample * s->n + first;
-    tile_view view = {.rows = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE};
+    const int64_t count = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
+    tl_real *dx = work->gradients->x.values;
+    tile_view view = {.dx = dx == NULL ? NULL : dx + position * s->c};
     view.x =
-        tile_whole_rows(view.rows, s->c, work->x + position * s->c, tile->x, s->c_row, &view.x_row);
-    view.dx = work->gradients->x.values;
-    view.dx = view.dx == NULL ? NULL : view.dx + position * s->c;
+        attention_rows_of(s, count, s->c, work->x + position * s->c, tile->x, s->c_row, tile->x_t);
     if (with_dy) {
-        const tl_real *dy = work->dy + position * s->out;
-        if (!s->reprojection && s->e % TL_LANES != 0) { /* heads are read by themselves: slack */
-            tile_pad_rows(view.rows, s->out, dy, s->out, tile->dy, s->out_row);
-            view.dy = tile->dy;
-            view.dy_row = s->out_row;
-        } else {
-            view.dy = tile_whole_rows(view.rows, s->out, dy, tile->dy, s->out_row, &view.dy_row);
-        }
+        view.dy = dy_rows(work, tile, count, work->dy + position * s->out);
     }
     return view;
 }
@@ -129,7 +121,7 @@ static void queries_dx(const backward_work *work, const tile_view *view,
                        const backward_tile *tile) {
     const attention_sizes *s = &work->size;
     const bool direct = s->c % TL_LANES == 0, accumulate = work->gradients->x.accumulate;
-    tile_product product = {.rows = view->rows,
+    tile_product product = {.rows = view->x.count,
                             .columns = tile_columns(s->c),
                             .inner = s->k,
                             .a = tile->dqueries,
@@ -139,18 +131,18 @@ static void queries_dx(const backward_work *work, const tile_view *view,
                             .b_row = s->c_row,
                             .out = direct ? view->dx : tile->dx,
                             .out_row = direct ? s->c : s->c_row,
-                            .start = s->residual ? view->dy : NULL,
-                            .start_row = view->dy_row};
+                            .start = s->residual ? view->dy.values : NULL,
+                            .start_row = view->dy.row};
     if (direct && accumulate) {
-        for (int64_t i = 0; s->residual && i < view->rows; i++) {
-            tile_add(s->c, view->dy + i * view->dy_row, view->dx + i * s->c);
+        for (int64_t i = 0; s->residual && i < view->x.count; i++) {
+            tile_add(s->c, view->dy.values + i * view->dy.row, view->dx + i * s->c);
         }
         product.start = view->dx;
         product.start_row = s->c;
     }
     tile_multiply(product);
     if (!direct) {
-        tile_unpad_rows(view->rows, s->c, tile->dx, s->c_row, view->dx, accumulate);
+        tile_unpad_rows(view->x.count, s->c, tile->dx, s->c_row, view->dx, accumulate);
     }
 }
 
@@ -159,23 +151,23 @@ static void outputs_backward(const backward_work *work, const tile_view *view,
                              const backward_tile *tile, const backward_sample *sample,
                              const parameter_sums *sums, tl_real *query_sums) {
     const attention_sizes *s = &work->size;
-    const tl_real *dout = view->dy;
-    int64_t dout_row = view->dy_row;
+    const tl_real *dout = view->dy.values;
+    int64_t dout_row = view->dy.row;
     if (s->reprojection) {
-        attention_apply_context(s, view->rows, tile->queries, sample->context, NULL, 0,
+        attention_apply_context(s, view->x.count, tile->queries, sample->context, NULL, 0,
                                 tile->values, s->v_row);
-        add_outer(s->v, s->c, view->rows, tile->values, 1, s->v_row, view->dy, view->dy_row,
-                  sums->reprojection, s->c_row);
-        multiply_rows(view->rows, s->v, s->c, view->dy, view->dy_row, work->reprojection, s->v_row,
-                      tile->dvalues, s->v_row);
+        add_outer(s->v, s->c, view->x.count, tile->values, 1, s->v_row, view->dy.values,
+                  view->dy.row, sums->reprojection, s->c_row);
+        multiply_rows(view->x.count, s->v, s->c, view->dy.values, view->dy.row, work->reprojection,
+                      s->v_row, tile->dvalues, s->v_row);
         dout = tile->dvalues;
         dout_row = s->v_row;
     }
     for (int64_t head = 0; head < s->heads; head++) {
-        add_outer(s->d, s->e, view->rows, tile->queries + head * s->d * TL_ATTENTION_TILE,
+        add_outer(s->d, s->e, view->x.count, tile->queries + head * s->d * TL_ATTENTION_TILE,
                   TL_ATTENTION_TILE, 1, dout + head * s->e, dout_row,
                   query_sums + head * s->d * s->e_row, s->e_row);
-        multiply_rows(view->rows, s->d, s->e, dout + head * s->e, dout_row,
+        multiply_rows(view->x.count, s->d, s->e, dout + head * s->e, dout_row,
                       sample->context_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
                       s->k_row);
     }
@@ -217,28 +209,34 @@ static void queries_pass(const backward_work *work, attention_run run, const bac
     }
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const tile_view view = view_of(work, tile, run, first, true);
-        attention_queries(s, &work->weights, view.rows, view.x, view.x_row, tile->projected,
-                          tile->queries);
+        attention_queries(s, &work->weights, &view.x, tile->projected, tile->queries);
         if (s->fold_output) {
-            add_outer(s->k, s->c, view.rows, tile->queries, TL_ATTENTION_TILE, 1, view.dy,
-                      view.dy_row, query_sums, s->c_row);
-            multiply_rows(view.rows, s->k, s->c, view.dy, view.dy_row, sample->map_t, s->k_row,
-                          tile->dprojected, s->k_row);
+            add_outer(s->k, s->c, view.x.count, tile->queries, TL_ATTENTION_TILE, 1, view.dy.values,
+                      view.dy.row, query_sums, s->c_row);
         } else {
             outputs_backward(work, &view, tile, sample, sums, query_sums);
         }
-        tile_transpose(view.rows, s->k, tile->dprojected, s->k_row, tile->dqueries,
-                       TL_ATTENTION_TILE);
-        queries_gradient(s, view.rows, tile->queries, tile->dqueries);
+        if (s->narrow) {
+            narrow_product(s->k, view.x.count, s->c, sample->map, s->c_row, view.dy.transposed,
+                           tile->dqueries);
+        } else {
+            if (s->fold_output) {
+                multiply_rows(view.x.count, s->k, s->c, view.dy.values, view.dy.row, sample->map_t,
+                              s->k_row, tile->dprojected, s->k_row);
+            }
+            tile_transpose(view.x.count, s->k, tile->dprojected, s->k_row, tile->dqueries,
+                           TL_ATTENTION_TILE);
+        }
+        queries_gradient(s, view.x.count, tile->queries, tile->dqueries);
         for (int64_t a = 0; a < s->k; a++) {
-            sums->query_bias[a] += sum_of(view.rows, tile->dqueries + a * TL_ATTENTION_TILE);
+            sums->query_bias[a] += narrow_sum(view.x.count, tile->dqueries + a * TL_ATTENTION_TILE);
         }
         if (s->reprojection) {
-            tile_add_rows(view.rows, s->c, view.dy, view.dy_row, sums->reprojection_bias);
+            tile_add_rows(view.x.count, s->c, view.dy.values, view.dy.row, sums->reprojection_bias);
         }
         if (work->gradients->query_weight.values != NULL) {
-            add_outer(s->k, s->c, view.rows, tile->dqueries, TL_ATTENTION_TILE, 1, view.x,
-                      view.x_row, sums->query, s->c_row);
+            add_outer(s->k, s->c, view.x.count, tile->dqueries, TL_ATTENTION_TILE, 1, view.x.values,
+                      view.x.row, sums->query, s->c_row);
         }
         if (view.dx != NULL) {
             queries_dx(work, &view, tile);
@@ -340,18 +338,34 @@ static void finish_context(const backward_work *work, const tl_real *query_sums,
 
 /* ------------------------------------------------------------------ pass 2: keys */
 
-/* dkeys [rows, K]: gradients of the normalised keys on entry, of the logits on return. */
+/* dkeys: gradients of the normalised keys on entry, of the logits on return. */
 static void keys_gradient(const attention_sizes *s, int64_t rows, const backward_sample *sample,
-                          const tl_real *keys, tl_real *dkeys) {
+                          attention_keys keys, attention_keys dkeys) {
     const tl_real scale = s->gradient_scale;
+    if (s->narrow) {
+        narrow_keys_gradient(s->k, rows, sample->shift, scale, s->scaling ? NULL : keys.values,
+                             dkeys.values);
+        return;
+    }
     for (int64_t column = 0; column < s->k; column += TL_LANES) {
         const tl_v shift = tl_v_load(sample->shift + column);
         for (int64_t i = 0; i < rows; i++) {
-            tl_real *at = dkeys + i * s->k_row + column;
+            tl_real *at = dkeys.values + i * s->k_row + column;
             const tl_v shifted = (tl_v_load(at) + shift) * scale;
-            const tl_v p = tl_v_load(keys + i * s->k_row + column);
+            const tl_v p = tl_v_load(keys.values + i * s->k_row + column);
             tl_v_store(at, s->scaling ? shifted : p * shifted);
         }
+    }
+}
+
+static void add_key_bias(const attention_sizes *s, int64_t rows, attention_keys dkeys,
+                         tl_real *sums) {
+    if (!s->narrow) {
+        tile_add_rows(rows, s->k, dkeys.values, s->k_row, sums);
+        return;
+    }
+    for (int64_t a = 0; a < s->k; a++) {
+        sums[a] += narrow_sum(rows, dkeys.values + a * TL_ATTENTION_TILE);
     }
 }
 
@@ -360,31 +374,31 @@ static void values_backward(const backward_work *work, const tile_view *view,
                             const backward_tile *tile, const backward_sample *sample,
                             const parameter_sums *sums) {
     const attention_sizes *s = &work->size;
-    attention_values(s, &work->weights, view->rows, view->x, view->x_row, tile->values);
+    attention_values(s, &work->weights, &view->x, tile->values);
     for (int64_t head = 0; head < s->heads; head++) {
-        multiply_rows(view->rows, s->d, s->e, tile->values + head * s->e, s->v_row,
+        multiply_rows(view->x.count, s->d, s->e, tile->values + head * s->e, s->v_row,
                       sample->dcontext_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
                       s->k_row);
-        multiply_rows(view->rows, s->e, s->d, tile->projected + head * s->d, s->k_row,
+        multiply_rows(view->x.count, s->e, s->d, tile->projected + head * s->d, s->k_row,
                       sample->dcontext + head * s->d * s->e_row, s->e_row,
                       tile->dvalues + head * s->e, s->v_row);
     }
-    add_outer(s->v, s->c, view->rows, tile->dvalues, 1, s->v_row, view->x, view->x_row, sums->value,
-              s->c_row);
-    tile_add_rows(view->rows, s->v, tile->dvalues, s->v_row, sums->value_bias);
+    add_outer(s->v, s->c, view->x.count, tile->dvalues, 1, s->v_row, view->x.values, view->x.row,
+              sums->value, s->c_row);
+    tile_add_rows(view->x.count, s->v, tile->dvalues, s->v_row, sums->value_bias);
 }
 
 /* dx += dlogit Wk + keys dH (or dvalues Wv). */
 static void keys_dx(const backward_work *work, const tile_view *view, const backward_tile *tile,
-                    const backward_sample *sample) {
+                    attention_keys keys, attention_keys dkeys, const backward_sample *sample) {
     const attention_sizes *s = &work->size;
     const bool direct = s->c % TL_LANES == 0;
-    tile_product product = {.rows = view->rows,
+    tile_product product = {.rows = view->x.count,
                             .columns = tile_columns(s->c),
                             .inner = s->k,
-                            .a = tile->dprojected,
-                            .a_row = s->k_row,
-                            .a_step = 1,
+                            .a = dkeys.values,
+                            .a_row = dkeys.row,
+                            .a_step = dkeys.step,
                             .b = work->key,
                             .b_row = s->c_row,
                             .out = direct ? view->dx : tile->dx,
@@ -394,42 +408,55 @@ static void keys_dx(const backward_work *work, const tile_view *view, const back
     tile_multiply(product);
     product.start = product.out;
     product.start_row = product.out_row;
-    product.a = s->fold_values ? tile->projected : tile->dvalues;
-    product.a_row = s->fold_values ? s->k_row : s->v_row;
-    product.inner = s->fold_values ? s->k : s->v;
-    product.b = s->fold_values ? sample->dfolded : work->value;
+    if (s->fold_values) {
+        product.a = keys.values;
+        product.a_row = keys.row;
+        product.a_step = keys.step;
+        product.b = sample->dfolded;
+    } else {
+        product.a = tile->dvalues;
+        product.a_row = s->v_row;
+        product.a_step = 1;
+        product.inner = s->v;
+        product.b = work->value;
+    }
     tile_multiply(product);
     if (!direct) {
-        tile_unpad_rows(view->rows, s->c, tile->dx, s->c_row, view->dx, true);
+        tile_unpad_rows(view->x.count, s->c, tile->dx, s->c_row, view->dx, true);
     }
 }
 
 static void keys_pass(const backward_work *work, attention_run run, const backward_tile *tile,
                       const backward_sample *sample, const parameter_sums *sums) {
     const attention_sizes *s = &work->size;
+    const attention_keys keys = attention_keys_in(s, tile->projected, tile->queries);
+    const attention_keys dkeys = attention_keys_in(s, tile->dprojected, tile->dqueries);
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const tile_view view = view_of(work, tile, run, first, false);
-        attention_key_logits(s, &work->weights, view.rows, view.x, view.x_row, tile->projected);
+        const int64_t rows = view.x.count;
+        attention_key_logits(s, &work->weights, &view.x, keys);
         if (!s->scaling) {
-            attention_normalize_keys(s, view.rows, sample->maximum, sample->inverse,
-                                     tile->projected);
+            attention_normalize_keys(s, rows, sample->maximum, sample->inverse, keys);
         }
-        if (s->fold_values) {
-            multiply_rows(view.rows, s->k, s->c, view.x, view.x_row, sample->dfolded_t, s->k_row,
-                          tile->dprojected, s->k_row);
+        if (s->narrow) {
+            narrow_product(s->k, rows, s->c, sample->dfolded, s->c_row, view.x.transposed,
+                           dkeys.values);
+        } else if (s->fold_values) {
+            multiply_rows(rows, s->k, s->c, view.x.values, view.x.row, sample->dfolded_t, s->k_row,
+                          dkeys.values, s->k_row);
         } else {
             values_backward(work, &view, tile, sample, sums);
         }
-        keys_gradient(s, view.rows, sample, tile->projected, tile->dprojected);
+        keys_gradient(s, rows, sample, keys, dkeys);
         if (s->scaling) {
-            tile_add_rows(view.rows, s->k, tile->dprojected, s->k_row, sums->key_bias);
+            add_key_bias(s, rows, dkeys, sums->key_bias);
         }
         if (work->gradients->key_weight.values != NULL) {
-            add_outer(s->k, s->c, view.rows, tile->dprojected, 1, s->k_row, view.x, view.x_row,
-                      sums->key, s->c_row);
+            add_outer(s->k, s->c, rows, dkeys.values, dkeys.step, dkeys.row, view.x.values,
+                      view.x.row, sums->key, s->c_row);
         }
         if (view.dx != NULL) {
-            keys_dx(work, &view, tile, sample);
+            keys_dx(work, &view, tile, keys, dkeys, sample);
         }
     }
 }
