@@ -505,9 +505,15 @@ static tl_status start_gradient(tl_tape *tape, tl_tensor *output, const tl_real 
             return tl_tape_fail_memory(tape, "backward", bytes);
         }
     }
-    for (int64_t i = 0; i < output->size; i++) {
-        const tl_real g = cotangent != NULL ? cotangent[i] : 1;
-        output->grad[i] = output->has_grad ? output->grad[i] + g : g;
+    if (cotangent == NULL) {
+        for (int64_t i = 0; i < output->size; i++) {
+            output->grad[i] = output->has_grad ? output->grad[i] + 1 : 1;
+        }
+    } else {
+        const tl_copy all = {
+            .rank = 1, .extents = {output->size}, .x_strides = {1}, .y_strides = {1}};
+        tape->context->kernels->copy->copy(tape->context->threads, &all, cotangent,
+                                           output->has_grad, output->grad);
     }
     output->has_grad = true;
     return TL_OK;

@@ -122,8 +122,55 @@ TL_INLINE void tile_panel(const int vectors, const bool transposed, const tile_p
     }
 }
 
+/* One row: four sums side by side for each vector, as a single one would wait for its own FMAs. */
+TL_INLINE void tile_row_panel(const int vectors, const tile_product *t, int64_t column) {
+    tl_v sum[4][2];
+    TL_UNROLL
+    for (int i = 0; i < 4; i++) {
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            sum[i][j] = tl_v_zero();
+        }
+    }
+    int64_t p = 0;
+    for (; p + 4 <= t->inner; p += 4) {
+        TL_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const tl_real *b = t->b + (p + i) * t->b_row + column;
+            TL_UNROLL
+            for (int j = 0; j < vectors; j++) {
+                sum[i][j] += t->a[(p + i) * t->a_step] * tl_v_load(b + j * TL_LANES);
+            }
+        }
+    }
+    for (; p < t->inner; p++) {
+        TL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            sum[0][j] +=
+                t->a[p * t->a_step] * tl_v_load(t->b + p * t->b_row + column + j * TL_LANES);
+        }
+    }
+    TL_UNROLL
+    for (int j = 0; j < vectors; j++) {
+        const int64_t at = column + j * TL_LANES;
+        tl_v total = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+        total = t->bias == NULL ? total : total + tl_v_load(t->bias + at);
+        total = t->start == NULL ? total : total + tl_v_load(t->start + at);
+        tl_v_store(t->out + at, total);
+    }
+}
+
 static __attribute__((noinline, unused)) void tile_multiply(const tile_product t) {
     const int64_t pairs = t.columns / (2 * TL_LANES) * (2 * TL_LANES);
+    if (t.rows == 1) {
+        for (int64_t column = 0; column < pairs; column += 2 * TL_LANES) {
+            tile_row_panel(2, &t, column);
+        }
+        for (int64_t column = pairs; column < t.columns; column += TL_LANES) {
+            tile_row_panel(1, &t, column);
+        }
+        return;
+    }
     if (t.a_row == 1) {
         for (int64_t column = 0; column < pairs; column += 2 * TL_LANES) {
             tile_panel(2, true, &t, column);
@@ -238,11 +285,32 @@ static __attribute__((unused)) void tile_pad_rows(int64_t rows, int64_t columns,
     }
 }
 
+/* The way back for rows shorter than a vector: they are closed up in a buffer, each row overwriting
+ * what the one before has too much, and go to `out` as one string. Loads and stores of single rows
+ * there would overlap, and wait for each other. */
+TL_INLINE void tile_unpad_short(int64_t rows, int64_t columns, const tl_real *in, int64_t in_row,
+                                tl_real *out, bool add) {
+    tl_real packed[(TL_ATTENTION_TILE + 1) * (TL_VECTOR_BYTES / sizeof(tl_real))];
+    for (int64_t i = 0; i < rows; i++) {
+        tl_v_store(packed + i * columns, tl_v_load(in + i * in_row));
+    }
+    const int64_t count = rows * columns;
+    for (int64_t i = 0; i < count; i += TL_LANES) {
+        const int64_t lanes = count - i < TL_LANES ? count - i : TL_LANES;
+        const tl_v value = tl_v_load(packed + i);
+        tl_v_store_some(out + i, add ? tl_v_load_some(out + i, lanes) + value : value, lanes);
+    }
+}
+
 /* The way back: out[i, :] = in[i, :], or += in[i, :]. */
 static __attribute__((unused)) void tile_unpad_rows(int64_t rows, int64_t columns,
                                                     const tl_real *in, int64_t in_row, tl_real *out,
                                                     bool add) {
     const int64_t whole = columns / TL_LANES * TL_LANES, rest = columns - whole;
+    if (whole == 0 && rows <= TL_ATTENTION_TILE) {
+        tile_unpad_short(rows, columns, in, in_row, out, add);
+        return;
+    }
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < whole; j += TL_LANES) {
             const tl_v value = tl_v_load(in + j);
