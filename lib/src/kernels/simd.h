@@ -264,6 +264,9 @@ TL_INLINE tl_real tl_v_maximum(tl_v v) {
  * Worst error of tl_v_exp against libm over [-87, 88]: about 1.3 ulp.
  */
 #ifndef TL_REAL_DOUBLE
+/* Unsigned: far outside the range the sum below wraps around, before it is replaced. */
+typedef uint32_t tl_v_bits_ __attribute__((vector_size(TL_VECTOR_BYTES)));
+
 TL_INLINE tl_v tl_v_exp2_reduced_(tl_v shifted, tl_v f, tl_v x) {
     tl_v p = tl_v_set(1.537063270e-4f);
     p = p * f + 1.339980917e-3f;
@@ -273,8 +276,8 @@ TL_INLINE tl_v tl_v_exp2_reduced_(tl_v shifted, tl_v f, tl_v x) {
     p = p * f + 6.931472055e-1f;
     p = p * f + 1.0f;
     /* the low bits of `shifted` hold the integer: move them into the exponent */
-    const tl_vi scale = ((tl_vi)shifted << 23);
-    const tl_v y = (tl_v)((tl_vi)p + scale);
+    const tl_v_bits_ scale = (tl_v_bits_)shifted << 23;
+    const tl_v y = (tl_v)((tl_v_bits_)p + scale);
     return tl_v_select(x < -126.0f, tl_v_zero(), y);
 }
 
