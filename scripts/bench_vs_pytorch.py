@@ -106,9 +106,11 @@ def our_peak_memory(bench, case, threads):
 
 
 def compare(bench, peers, case, options):
-    """{(who, variant): (our seconds, its seconds, ratio)}, and what is missing."""
+    """{(who, variant): (our seconds, its seconds, ratio, rounds on a busy machine)}, and what is
+    missing."""
     rounds, missing = {}, {}
     for _ in range(options.rounds):
+        noisy = not report.wait_for_quiet(options.patience)
         rows, _ = report.run_bench(bench, report.escaped(case), options.threads)
         ours = rows[case]["median_ms"] * 1e-3
         for peer in peers:
@@ -117,12 +119,13 @@ def compare(bench, peers, case, options):
                 missing[peer.who] = answer["missing"]
             for variant, times in answer.get("times", {}).items():
                 rounds.setdefault((peer.who, variant), []).append(
-                    (ours, statistics.median(times)))
+                    (ours, statistics.median(times), noisy))
     results = {}
     for key, pairs in rounds.items():
         results[key] = (statistics.median(p[0] for p in pairs),
                         statistics.median(p[1] for p in pairs),
-                        statistics.median(p[1] / p[0] for p in pairs))
+                        statistics.median(p[1] / p[0] for p in pairs),
+                        sum(p[2] for p in pairs))
     return results, missing
 
 
@@ -133,6 +136,8 @@ def parse():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a peer's turn")
+    parser.add_argument("--patience", type=float, default=30.0,
+                        help="seconds to wait for a quiet machine before a round")
     parser.add_argument("--filter", default="", help="only cases that match")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well")
     parser.add_argument("--no-memory", action="store_true")
@@ -161,14 +166,15 @@ def main():
         results, missing = compare(options.bench, peers, case, options)
         absent |= {f"{who}: {case}: {why}" for who, why in missing.items()
                    if not why.startswith(("not written", "NumPy only"))}
-        for (who, variant), (ours, theirs, ratio) in results.items():
+        for (who, variant), (ours, theirs, ratio, noisy) in results.items():
             images = IMAGES.get(case)
             speed.append((f"`{case}`", f"{who}, {variant.lstrip('+')}", report.number(ours * 1e3),
-                          report.number(theirs * 1e3), f"{ratio:.2f}",
+                          report.number(theirs * 1e3), f"{ratio:.2f}" + ("*" if noisy else ""),
                           f"{images / ours:,.0f} / {images / theirs:,.0f}" if images else ""))
             print("  ".join(speed[-1]), flush=True)
     text = [head, "", f"Peers: {'; '.join(p.who for p in peers)}; {options.threads} threads, "
-            f"{options.rounds} rounds in turn.", "",
+            f"{options.rounds} rounds in turn. A star: other "
+            "work was running during a round, and the figure says little.", "",
             report.table(["case", "peer, its variant", "Tapeline ms", "peer ms", "times as fast",
                           "images/s, ours / its"], speed)]
     memory = []

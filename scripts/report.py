@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -33,6 +34,27 @@ def commit():
 def head(command):
     return (f"{datetime.date.today()}, commit {commit()}, {machine()}; load before: "
             f"{os.getloadavg()[0]:.2f}. Command: `{command}`.")
+
+
+def busy_share(seconds):
+    def read():
+        with open("/proc/stat") as stat:
+            numbers = [int(n) for n in stat.readline().split()[1:9]]
+        return sum(numbers), numbers[3] + numbers[4]
+
+    total, idle = read()
+    time.sleep(seconds)
+    now_total, now_idle = read()
+    return 1 - (now_idle - idle) / max(1, now_total - total)
+
+
+def wait_for_quiet(limit=60):
+    """Until the machine does little else; False if it has not within `limit` seconds."""
+    start = time.monotonic()
+    while busy_share(0.5) > 0.1:
+        if time.monotonic() - start > limit:
+            return False
+    return True
 
 
 def escaped(case):
