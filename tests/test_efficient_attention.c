@@ -130,6 +130,31 @@ static const reference_attention shapes[] = {
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
+/* Which paths the shapes above take, so that none of them is tested by name only. */
+START_TEST(shapes_reach_every_path) {
+    bool constant = false, cut = false, several_in_a_group = false, part_of_a_tile = false;
+    bool folded[2][2] = {{false}}; /* values, output */
+    bool narrow[2] = {false}, narrow_with_avx2_too = false;
+    for (int i = 0; i < SHAPES; i++) {
+        const reference_attention *r = &shapes[i];
+        const tl_attention_shape s = {
+            r->batch, r->positions, r->channels,     r->key_channels, r->value_channels,
+            r->heads, r->scaling,   r->reprojection, r->residual,     r->temperature};
+        const tl_attention_cut cut_of = tl_attention_cut_of(&s);
+        constant |= tl_attention_constant_queries(&s);
+        folded[tl_attention_folds_values(&s)][tl_attention_folds_output(&s)] = true;
+        narrow[tl_attention_is_narrow(&s, 16)] = true;
+        narrow_with_avx2_too |= tl_attention_is_narrow(&s, 8);
+        cut |= cut_of.pieces > 1;
+        several_in_a_group |= cut_of.groups < cut_of.units;
+        part_of_a_tile |= s.positions % TL_ATTENTION_TILE != 0;
+    }
+    ck_assert(constant && cut && several_in_a_group && part_of_a_tile);
+    ck_assert(folded[0][0] && folded[0][1] && folded[1][0] && folded[1][1]);
+    ck_assert(narrow[0] && narrow[1] && narrow_with_avx2_too);
+}
+END_TEST
+
 START_TEST(values) {
     problem p = problem_of(shapes[_i], 50 + (uint64_t)_i, 0.5);
     double *want = malloc((size_t)p.y_size * sizeof *want);
@@ -292,6 +317,44 @@ START_TEST(scaling_is_dot_product_attention) {
 END_TEST
 
 /* Reversing the positions reverses y and dx, and leaves the weights' gradients. */
+/* One head as the paper writes it before it speaks of heads: x + (q (k^T v)) Wr^T + br. */
+static tl_tensor *without_heads(tl_tape *tape, tl_tensor *x,
+                                const tl_efficient_attention_weights *w,
+                                const tl_efficient_attention_config *config) {
+    (void)config;
+    const int swap[3] = {0, 2, 1};
+    tl_tensor *queries = tl_softmax(tape, tl_linear(tape, x, w->query_weight, w->query_bias), 2);
+    tl_tensor *keys = tl_softmax(tape, tl_linear(tape, x, w->key_weight, w->key_bias), 1);
+    tl_tensor *v = tl_linear(tape, x, w->value_weight, w->value_bias);
+    tl_tensor *context = tl_matmul(tape, tl_permute(tape, keys, swap), v);
+    tl_tensor *out = tl_matmul(tape, queries, context);
+    out = tl_linear(tape, out, w->reprojection_weight, w->reprojection_bias);
+    return tl_add(tape, x, out);
+}
+
+START_TEST(one_head_is_no_heads) {
+    problem p =
+        problem_of((reference_attention){3, 150, 24, 12, 20, 1, false, true, true, 1}, 61, 1);
+    tl_context *context = context_with(2, NULL);
+    int64_t count;
+    tl_real *fused = run(context, &p, &count);
+    tl_real *composed = run_with(tl_efficient_attention_composed, context, &p, &count);
+    tl_real *simple = run_with(without_heads, context, &p, &count);
+    double *want = malloc((size_t)count * sizeof *want);
+    for (int64_t i = 0; i < count; i++) {
+        want[i] = (double)simple[i];
+    }
+    assert_close("fused", count, fused, want, 1e-5, 1e-6);
+    assert_close("composed", count, composed, want, 1e-5, 1e-6);
+    free(fused);
+    free(composed);
+    free(simple);
+    free(want);
+    tl_context_free(context);
+    free_problem(&p);
+}
+END_TEST
+
 START_TEST(positions_may_be_permuted) {
     const int64_t n = 700, C = 8;
     problem p = problem_of((reference_attention){1, n, C, 4, 8, 2, false, true, true, 1}, 41, 1);
@@ -535,12 +598,14 @@ END_TEST
 int main(void) {
     TCase *tests;
     Suite *suite = suite_with_case("efficient attention", &tests);
+    tcase_add_test(tests, shapes_reach_every_path);
     tcase_add_loop_test(tests, values, 0, SHAPES);
     tcase_add_loop_test(tests, composed_agrees, 0, SHAPES);
     tcase_add_loop_test(tests, threads_do_not_change_bits, 0, SHAPES);
     tcase_add_test(tests, rising_logits);
     tcase_add_test(tests, rows_of_the_implied_map_sum_to_one);
     tcase_add_test(tests, scaling_is_dot_product_attention);
+    tcase_add_test(tests, one_head_is_no_heads);
     tcase_add_test(tests, positions_may_be_permuted);
     tcase_add_test(tests, a_batch_is_its_samples);
     tcase_add_test(tests, scratch_does_not_depend_on_positions);

@@ -29,6 +29,9 @@ typedef struct tl_attention_shape {
     double temperature; /* the logits of both softmaxes are divided by it */
 } tl_attention_shape;
 
+/* Positions in a tile: a multiple of every vector length and of the block heights. */
+enum { TL_ATTENTION_TILE = 96 };
+
 /* Samples are cut into pieces of positions so that there are about this many units of work. */
 enum { TL_ATTENTION_UNITS = 32 };
 
@@ -54,6 +57,13 @@ static inline bool tl_attention_folds_output(const tl_attention_shape *s) {
     const double V = (double)s->value_channels, e = V / (double)s->heads;
     return s->reprojection && (tl_attention_constant_queries(s) ||
                                n * 6 * C * K + 8 * K * e * C <= n * (6 * C * V + 8 * K * e));
+}
+
+/* Few key channels, both places folded: with channels in the lanes of a vector most lanes would be
+ * empty, so positions are put there (k_attention_narrow.h). `lanes`: of the instruction set. */
+static inline bool tl_attention_is_narrow(const tl_attention_shape *s, int64_t lanes) {
+    return 2 * s->key_channels <= lanes && tl_attention_folds_values(s) &&
+           (tl_attention_folds_output(s) || tl_attention_constant_queries(s));
 }
 
 /* Saved for backward, per sample: H [K, C] where values are folded, G [K, e], and per key channel
@@ -116,8 +126,9 @@ typedef struct tl_attention_cut {
     int64_t groups;
 } tl_attention_cut;
 
-static inline tl_attention_cut tl_attention_cut_of(const tl_attention_shape *s, int64_t tile) {
-    tl_attention_cut cut = {.tiles = (s->positions + tile - 1) / tile, .pieces = 1};
+static inline tl_attention_cut tl_attention_cut_of(const tl_attention_shape *s) {
+    tl_attention_cut cut = {.tiles = (s->positions + TL_ATTENTION_TILE - 1) / TL_ATTENTION_TILE,
+                            .pieces = 1};
     if (s->batch < TL_ATTENTION_UNITS) {
         const int64_t wanted = (TL_ATTENTION_UNITS + s->batch - 1) / s->batch;
         const int64_t possible = cut.tiles / 2;

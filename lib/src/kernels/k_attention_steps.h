@@ -33,12 +33,6 @@ typedef struct attention_sizes {
     int64_t saved; /* values a sample */
 } attention_sizes;
 
-/* Few key channels: with them in the lanes most lanes would be empty. */
-TL_INLINE bool attention_is_narrow(const tl_attention_shape *s) {
-    return 2 * s->key_channels <= TL_LANES && tl_attention_folds_values(s) &&
-           (tl_attention_folds_output(s) || tl_attention_constant_queries(s));
-}
-
 TL_INLINE attention_sizes attention_sizes_of(const tl_attention_shape *s) {
     const double log2_e = 1.44269504088896340736;
     const double scale = s->scaling ? 1 / sqrt((double)s->positions) : 1 / s->temperature;
@@ -63,10 +57,10 @@ TL_INLINE attention_sizes attention_sizes_of(const tl_attention_shape *s) {
         .fold_values = tl_attention_folds_values(s),
         .fold_output = tl_attention_folds_output(s),
         .constant_queries = tl_attention_constant_queries(s),
-        .narrow = attention_is_narrow(s),
+        .narrow = tl_attention_is_narrow(s, TL_LANES),
         .logit_scale = (tl_real)(s->scaling ? scale : scale * log2_e),
         .gradient_scale = (tl_real)scale,
-        .cut = tl_attention_cut_of(s, TL_ATTENTION_TILE),
+        .cut = tl_attention_cut_of(s),
         .saved = tl_attention_saved_per_sample(s),
     };
 }

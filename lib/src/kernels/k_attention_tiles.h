@@ -22,9 +22,6 @@
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
 
-/* Positions in a tile: a multiple of every vector length and of the block heights. */
-enum { TL_ATTENTION_TILE = 96 };
-
 /* The row length of matrices in scratch: whole cache lines, for every instruction set the same. */
 #define TL_ATTENTION_PADDED(count)                                                                 \
     (((int64_t)(count) + (int64_t)(TL_ALIGNMENT / sizeof(tl_real)) - 1) /                          \
