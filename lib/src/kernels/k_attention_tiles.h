@@ -19,6 +19,7 @@
 #define TL_K_ATTENTION_TILES_H
 
 #include "kernels/k_gemm_micro.h"
+#include "kernels/k_transpose.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
 
@@ -185,61 +186,15 @@ static __attribute__((noinline, unused)) void tile_multiply(const tile_product t
     }
 }
 
-/* ---- transposition in registers
- *
- * Stage D swaps bit D of a value's row with bit D of its lane; log2(TL_LANES) stages transpose a
- * square block. */
-#define TL_LOW_(lane, d) (((lane) & (d)) ? TL_LANES + (lane) - (d) : (lane))
-#define TL_HIGH_(lane, d) (((lane) & (d)) ? TL_LANES + (lane) : (lane) + (d))
-#define TL_LANES_2_(f, d) f(0, d), f(1, d)
-#define TL_LANES_4_(f, d) TL_LANES_2_(f, d), f(2, d), f(3, d)
-#define TL_LANES_8_(f, d) TL_LANES_4_(f, d), f(4, d), f(5, d), f(6, d), f(7, d)
-#define TL_LANES_16_(f, d)                                                                         \
-    TL_LANES_8_(f, d), f(8, d), f(9, d), f(10, d), f(11, d), f(12, d), f(13, d), f(14, d), f(15, d)
-
-#ifdef TL_REAL_DOUBLE
-#define TL_REAL_BYTES_ 8
-#else
-#define TL_REAL_BYTES_ 4
-#endif
-#if TL_VECTOR_BYTES / TL_REAL_BYTES_ == 2
-#define TL_LANES_ALL_ TL_LANES_2_
-#elif TL_VECTOR_BYTES / TL_REAL_BYTES_ == 4
-#define TL_LANES_ALL_ TL_LANES_4_
-#elif TL_VECTOR_BYTES / TL_REAL_BYTES_ == 8
-#define TL_LANES_ALL_ TL_LANES_8_
-#else
-#define TL_LANES_ALL_ TL_LANES_16_
-#endif
-
-#define TL_TRANSPOSE_STAGE_(d)                                                                     \
-    TL_UNROLL                                                                                      \
-    for (int i = 0; i < TL_LANES; i++) {                                                           \
-        if ((i & (d)) == 0) {                                                                      \
-            const tl_v low = v[i], high = v[i + (d)];                                              \
-            v[i] = __builtin_shufflevector(low, high, TL_LANES_ALL_(TL_LOW_, d));                  \
-            v[i + (d)] = __builtin_shufflevector(low, high, TL_LANES_ALL_(TL_HIGH_, d));           \
-        }                                                                                          \
-    }
-
 /* out[j, i] = in[i, j] for one block of TL_LANES by TL_LANES. */
 TL_INLINE void tile_transpose_block(const tl_real *in, int64_t in_row, tl_real *out,
                                     int64_t out_row) {
-    tl_v v[TL_VECTOR_BYTES / TL_REAL_BYTES_];
+    tl_v v[TL_VECTOR_BYTES / sizeof(tl_real)];
     TL_UNROLL
     for (int i = 0; i < TL_LANES; i++) {
         v[i] = tl_v_load(in + i * in_row);
     }
-    TL_TRANSPOSE_STAGE_(1)
-#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 4
-    TL_TRANSPOSE_STAGE_(2)
-#endif
-#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 8
-    TL_TRANSPOSE_STAGE_(4)
-#endif
-#if TL_VECTOR_BYTES / TL_REAL_BYTES_ >= 16
-    TL_TRANSPOSE_STAGE_(8)
-#endif
+    tl_v_transpose(v);
     TL_UNROLL
     for (int i = 0; i < TL_LANES; i++) {
         tl_v_store(out + i * out_row, v[i]);

@@ -47,7 +47,7 @@ typedef struct tile_scratch {
     tl_real *d_out;         /* [panels][d_v][PANEL]: dO' */
     tl_real *d_out_rows;    /* [TILE][d_v rounded up] */
     tl_real *query_rows;    /* [TILE][d_k rounded up], times scale */
-    tl_real *keys, *values; /* [TILE][d_k], [TILE][d_v]: copies where rows are not contiguous */
+    tl_real *keys, *values; /* [TILE][d_k or d_v, rounded up]: copies where whole_rows needs them */
     tl_real *shift;         /* [TILE] per query: the softmax shift */
     tl_real *total;         /* [TILE] per query: the sum of weights; backward: -D' */
     tl_real *factor;        /* [TILE] per query: what it is multiplied by while it is packed */
@@ -78,8 +78,8 @@ static int64_t lay_out(const tl_attention_problem *problem, tl_real *memory,
     TAKE(d_out, TILE * d_v);
     TAKE(d_out_rows, TILE * channel_width(d_v));
     TAKE(query_rows, TILE * channel_width(d_k));
-    TAKE(keys, TILE * d_k);
-    TAKE(values, TILE * d_v);
+    TAKE(keys, TILE * panel_width(d_k));
+    TAKE(values, TILE * panel_width(d_v));
     TAKE(shift, TILE);
     TAKE(total, TILE);
     TAKE(factor, TILE);
@@ -113,13 +113,12 @@ static void pack_queries(const tl_attention_problem *problem, const head_rows *h
     }
 }
 
-/* Scores of PANEL_ROWS keys from j on, of `keys` in the tile, against one panel of queries. */
-TL_INLINE void score_block(tl_v *acc, const tl_real *key_rows, int64_t j, int64_t keys,
-                           const tl_real *queries, int64_t d_k) {
-    const tl_real *a[PANEL_ROWS];
-    row_pointers(PANEL_ROWS, a, key_rows, d_k, j, keys - 1);
-    clear(PANEL_ACC, acc);
-    multiply(PANEL_ROWS, PANEL_VECTORS, acc, a, 1, queries, PANEL, d_k);
+/* Scores of PANEL_ROWS keys from j on against one panel of queries. */
+TL_INLINE void score_block(block acc, tile_rows keys, int64_t j, const tl_real *queries,
+                           int64_t d_k) {
+    tl_micro_clear(PANEL_ROWS, PANEL_VECTORS, acc);
+    tl_micro_multiply(PANEL_ROWS, PANEL_VECTORS, d_k, keys.values + j * keys.step, keys.step, 1,
+                      queries, PANEL, acc);
 }
 
 /* ------------------------------------------------------------------ forward */
@@ -150,7 +149,7 @@ static __attribute__((noinline)) void raise_shift(const tl_real *tops, tl_real *
 
 /* The weights of one panel of queries and one tile of keys, not yet divided by their sum. */
 TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_problem *problem,
-                               const tl_real *key_rows, int64_t keys, int64_t visible,
+                               tile_rows key_rows, int64_t keys, int64_t visible,
                                const tl_real *queries, tl_real *shift, tl_real *total,
                                tl_real *sums, tl_real *weights) {
     tl_real partial[PANEL];
@@ -158,20 +157,20 @@ TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_pr
         partial[lane] = 0;
     }
     for (int64_t j = 0; j < keys; j += PANEL_ROWS) {
-        tl_v acc[PANEL_ACC];
-        score_block(acc, key_rows, j, keys, queries, problem->d_k);
+        block acc;
+        score_block(acc, key_rows, j, queries, problem->d_k);
         if (j + PANEL_ROWS > keys || (problem->causal && visible - j < PANEL_ROWS)) {
             hide(acc, j, keys, problem->causal, visible - j, kind == TL_PAIR_SOFTMAX ? HIDDEN : 0);
         }
         if (kind == TL_PAIR_SOFTMAX) {
             tl_real tops[PANEL];
             tl_v excess = tl_v_set(HIDDEN);
-            UNROLL
+            TL_UNROLL
             for (int v = 0; v < PANEL_VECTORS; v++) {
-                tl_v top = acc[v];
-                UNROLL
+                tl_v top = acc[0][v];
+                TL_UNROLL
                 for (int r = 1; r < PANEL_ROWS; r++) {
-                    top = tl_v_max(top, acc[r * PANEL_VECTORS + v]);
+                    top = tl_v_max(top, acc[r][v]);
                 }
                 tl_v_store(tops + v * TL_LANES, top);
                 excess = tl_v_max(excess, top - tl_v_load(shift + v * TL_LANES));
@@ -181,13 +180,13 @@ TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_pr
                             j);
             }
         }
-        UNROLL
+        TL_UNROLL
         for (int v = 0; v < PANEL_VECTORS; v++) {
             const tl_v row_shift = tl_v_load(shift + v * TL_LANES);
             tl_v sum = tl_v_load(partial + v * TL_LANES);
-            UNROLL
+            TL_UNROLL
             for (int r = 0; r < PANEL_ROWS; r++) {
-                tl_v w = acc[r * PANEL_VECTORS + v];
+                tl_v w = acc[r][v];
                 if (kind == TL_PAIR_SOFTMAX) {
                     w = tl_v_exp2(w - row_shift);
                     sum += w;
@@ -205,18 +204,20 @@ TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_pr
 }
 
 /* sums[c][lane] += sum over keys of rows[key][c] * weights[key][lane], one panel */
-static void add_weighted_rows(const tl_real *rows, int64_t channels, int64_t keys,
+static void add_weighted_rows(tile_rows rows, int64_t channels, int64_t keys,
                               const tl_real *weights, tl_real *sums) {
     for (int64_t c = 0; c < channels; c += PANEL_ROWS) {
-        const tl_real *a[PANEL_ROWS];
-        tl_v acc[PANEL_ACC];
-        row_pointers(PANEL_ROWS, a, rows, 1, c, channels - 1);
-        clear(PANEL_ACC, acc);
-        multiply(PANEL_ROWS, PANEL_VECTORS, acc, a, channels, weights, PANEL, keys);
-        UNROLL
-        for (int i = 0; i < PANEL_ACC; i++) {
-            tl_real *p = sums + c * PANEL + i * TL_LANES;
-            tl_v_store(p, tl_v_load(p) + acc[i]);
+        block acc;
+        tl_micro_clear(PANEL_ROWS, PANEL_VECTORS, acc);
+        tl_micro_multiply(PANEL_ROWS, PANEL_VECTORS, keys, rows.values + c, 1, rows.step, weights,
+                          PANEL, acc);
+        TL_UNROLL
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            TL_UNROLL
+            for (int v = 0; v < PANEL_VECTORS; v++) {
+                tl_real *p = sums + (c + r) * PANEL + v * TL_LANES;
+                tl_v_store(p, tl_v_load(p) + acc[r][v]);
+            }
         }
     }
 }
@@ -234,10 +235,10 @@ TL_INLINE void forward_tile(const tl_pair_weights kind, const tl_attention_probl
     }
     for (int64_t k0 = 0; k0 < end; k0 += TILE) {
         const int64_t keys = smaller(TILE, end - k0);
-        const tl_real *key_rows = contiguous_rows(scratch->keys, head->k + k0 * problem->k.row,
-                                                  problem->k.row, keys, problem->d_k);
-        const tl_real *value_rows = contiguous_rows(scratch->values, head->v + k0 * problem->v.row,
-                                                    problem->v.row, keys, problem->d_v);
+        const tile_rows key_rows = whole_rows(scratch->keys, head->k + k0 * problem->k.row,
+                                              problem->k.row, keys, problem->d_k);
+        const tile_rows value_rows = whole_rows(scratch->values, head->v + k0 * problem->v.row,
+                                                problem->v.row, keys, problem->d_v);
         for (int64_t lane = 0; lane < count; lane += PANEL) {
             tl_real *sums = scratch->sums + lane * width;
             forward_weights(kind, problem, key_rows, keys, first + lane + 1 - k0,
@@ -264,25 +265,25 @@ TL_INLINE void forward_tile(const tl_pair_weights kind, const tl_attention_probl
 
 /* P and dS of one panel of queries and one tile of keys. */
 TL_INLINE void backward_weights(const tl_pair_weights kind, const tl_attention_problem *problem,
-                                const tl_real *key_rows, const tl_real *value_rows, int64_t keys,
+                                tile_rows key_rows, tile_rows value_rows, int64_t keys,
                                 int64_t visible, const tl_real *queries, const tl_real *d_out,
                                 const tl_real *shift, const tl_real *row_term, tl_real *weights,
                                 tl_real *d_weights) {
     for (int64_t j = 0; j < keys; j += PANEL_ROWS) {
-        tl_v acc[PANEL_ACC];
-        score_block(acc, key_rows, j, keys, queries, problem->d_k);
+        block acc;
+        score_block(acc, key_rows, j, queries, problem->d_k);
         const bool partly = j + PANEL_ROWS > keys || (problem->causal && visible - j < PANEL_ROWS);
         if (partly) {
             hide(acc, j, keys, problem->causal, visible - j, kind == TL_PAIR_SOFTMAX ? HIDDEN : 0);
         }
         tl_real *w = weights + j * PANEL;
-        UNROLL
+        TL_UNROLL
         for (int v = 0; v < PANEL_VECTORS; v++) {
             const tl_v row_shift = tl_v_load(shift + v * TL_LANES);
             const tl_v term = tl_v_load(row_term + v * TL_LANES);
-            UNROLL
+            TL_UNROLL
             for (int r = 0; r < PANEL_ROWS; r++) {
-                tl_v *a = &acc[r * PANEL_VECTORS + v];
+                tl_v *a = &acc[r][v];
                 if (kind == TL_PAIR_SOFTMAX) {
                     *a = tl_v_exp2(*a - row_shift);
                 } else if (kind == TL_PAIR_RELU) {
@@ -292,51 +293,53 @@ TL_INLINE void backward_weights(const tl_pair_weights kind, const tl_attention_p
                 *a = term;
             }
         }
-        const tl_real *rows[PANEL_ROWS];
-        row_pointers(PANEL_ROWS, rows, value_rows, problem->d_v, j, keys - 1);
-        multiply(PANEL_ROWS, PANEL_VECTORS, acc, rows, 1, d_out, PANEL, problem->d_v);
+        tl_micro_multiply(PANEL_ROWS, PANEL_VECTORS, problem->d_v,
+                          value_rows.values + j * value_rows.step, value_rows.step, 1, d_out, PANEL,
+                          acc);
         if (partly && kind != TL_PAIR_SOFTMAX) {
             hide(acc, j, keys, problem->causal, visible - j, 0);
         }
-        UNROLL
-        for (int i = 0; i < PANEL_ACC; i++) {
-            const tl_v p = tl_v_load(w + i * TL_LANES);
-            if (kind == TL_PAIR_SOFTMAX) {
-                acc[i] *= p;
-            } else if (kind == TL_PAIR_RELU) {
-                acc[i] = tl_v_select(p > 0, acc[i], tl_v_zero());
+        TL_UNROLL
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            TL_UNROLL
+            for (int v = 0; v < PANEL_VECTORS; v++) {
+                const tl_v p = tl_v_load(w + r * PANEL + v * TL_LANES);
+                tl_v d = acc[r][v];
+                if (kind == TL_PAIR_SOFTMAX) {
+                    d *= p;
+                } else if (kind == TL_PAIR_RELU) {
+                    d = tl_v_select(p > 0, d, tl_v_zero());
+                }
+                tl_v_store(d_weights + (j + r) * PANEL + v * TL_LANES, d);
             }
-            tl_v_store(d_weights + j * PANEL + i * TL_LANES, acc[i]);
         }
     }
 }
 
 /* out[key][c] += sum over queries of weights[key][query] * rows[query][c], for CHANNEL_ROWS keys
  * from j on and `vectors` vectors of channels, of which `columns` channels exist. */
-TL_INLINE void add_to_keys(int vectors, const tl_real *weights, int64_t j, int64_t keys,
+TL_INLINE void add_to_keys(const int vectors, const tl_real *weights, int64_t j, int64_t keys,
                            const tl_real *rows, int64_t width, int64_t queries, tl_real *out,
                            int64_t out_step, int64_t columns) {
-    tl_v acc[CHANNEL_ACC];
-    clear(CHANNEL_ROWS * vectors, acc);
+    block acc;
+    tl_micro_clear(CHANNEL_ROWS, vectors, acc);
     for (int64_t lane = 0; lane < queries; lane += PANEL) {
-        const tl_real *a[CHANNEL_ROWS];
-        row_pointers(CHANNEL_ROWS, a, weights + lane * TILE, PANEL, j, keys - 1);
-        multiply(CHANNEL_ROWS, vectors, acc, a, 1, rows + lane * width, width,
-                 smaller(PANEL, queries - lane));
+        tl_micro_multiply(CHANNEL_ROWS, vectors, smaller(PANEL, queries - lane),
+                          weights + lane * TILE + j * PANEL, PANEL, 1, rows + lane * width, width,
+                          acc);
     }
-    UNROLL
+    TL_UNROLL
     for (int r = 0; r < CHANNEL_ROWS; r++) {
         if (j + r < keys) {
             tl_real *p = out + (j + r) * out_step;
-            UNROLL
+            TL_UNROLL
             for (int v = 0; v < vectors; v++) {
                 const int64_t left = columns - v * TL_LANES;
                 if (left >= TL_LANES) {
-                    tl_v_store(p + v * TL_LANES,
-                               tl_v_load(p + v * TL_LANES) + acc[r * vectors + v]);
+                    tl_v_store(p + v * TL_LANES, tl_v_load(p + v * TL_LANES) + acc[r][v]);
                 } else {
                     const tl_v old = tl_v_load_partial(p + v * TL_LANES, left);
-                    tl_v_store_partial(p + v * TL_LANES, old + acc[r * vectors + v], left);
+                    tl_v_store_partial(p + v * TL_LANES, old + acc[r][v], left);
                 }
             }
         }
@@ -423,10 +426,10 @@ TL_INLINE void backward_group(const tl_pair_weights kind, const tl_attention_pro
         memset(scratch->sums, 0, (size_t)(TILE * width) * sizeof(tl_real));
         for (int64_t k0 = k_begin; k0 < end; k0 += TILE) {
             const int64_t keys = smaller(TILE, end - k0);
-            const tl_real *key_rows = contiguous_rows(scratch->keys, head->k + k0 * problem->k.row,
-                                                      problem->k.row, keys, d_k);
-            const tl_real *value_rows = contiguous_rows(
-                scratch->values, head->v + k0 * problem->v.row, problem->v.row, keys, d_v);
+            const tile_rows key_rows =
+                whole_rows(scratch->keys, head->k + k0 * problem->k.row, problem->k.row, keys, d_k);
+            const tile_rows value_rows = whole_rows(scratch->values, head->v + k0 * problem->v.row,
+                                                    problem->v.row, keys, d_v);
             for (int64_t lane = 0; lane < count; lane += PANEL) {
                 tl_real *weights = scratch->weights + lane * TILE;
                 tl_real *d_weights = scratch->d_weights + lane * TILE;
