@@ -5,8 +5,8 @@
 # CMAKE_ARGUMENTS are passed on.
 set -eu
 cd "$(dirname "$0")/.."
-sh scripts/install_packages.sh gcc libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
-    zlib1g-dev libpng-dev check
+sh scripts/install_packages.sh gcc g++ libc6-dev make cmake pkg-config libhdf5-dev hdf5-tools \
+    zlib1g-dev libpng-dev check python3 python3-h5py
 build=${BUILD_DIR:-build-test}
 # shellcheck disable=SC2086
 cmake -S . -B "$build" -DTAPELINE_WERROR=ON -DTAPELINE_EMULATE_AVX512="$(sh scripts/emulate_avx512.sh)" \
