@@ -15,9 +15,9 @@
 #include <tapeline/tapeline.h>
 
 #include "common/attention_sheet.h"
-#include "common/model_input.h"
 #include "common/options.h"
 #include "common/png_image.h"
+#include "common/trained_model.h"
 
 static const char program[] = "show_attention";
 
@@ -102,10 +102,8 @@ typedef struct position {
 typedef struct session {
     settings s;
     tl_context *context;
-    tl_state *state;
-    tl_model *model;
     tl_tape *tape;
-    model_input input;
+    trained_model trained;
     picture image; /* of the model's size */
     attention_sheet *sheet;
     position queries[MOST_QUERIES];
@@ -119,8 +117,7 @@ static void session_free(session *x) {
     attention_sheet_free(x->sheet);
     picture_free(&x->image);
     tl_tape_free(x->tape);
-    tl_model_free(x->model);
-    tl_state_free(x->state);
+    trained_model_free(&x->trained);
     tl_context_free(x->context);
 }
 
@@ -128,7 +125,8 @@ static void session_free(session *x) {
 static bool parse_queries(session *x) {
     const char *at = x->s.query;
     if (at == NULL) {
-        x->queries[x->query_count++] = (position){x->input.height / 2, x->input.width / 2};
+        x->queries[x->query_count++] =
+            (position){x->trained.input.height / 2, x->trained.input.width / 2};
         return true;
     }
     for (;;) {
@@ -139,8 +137,8 @@ static bool parse_queries(session *x) {
         }
         at = end + 1;
         const long long column = strtoll(at, &end, 10);
-        if (end == at || row < 0 || row >= x->input.height || column < 0 ||
-            column >= x->input.width) {
+        if (end == at || row < 0 || row >= x->trained.input.height || column < 0 ||
+            column >= x->trained.input.width) {
             return false;
         }
         x->queries[x->query_count++] = (position){row, column};
@@ -233,7 +231,8 @@ static tl_status show_non_local(session *x, tl_tape *tape, const tl_attention_si
     tl_status status = TL_OK;
     for (int i = 0; i < x->query_count && status == TL_OK; i++) {
         const position q = x->queries[i];
-        const int64_t y = q.y * shape[1] / x->input.height, c = q.x * shape[2] / x->input.width;
+        const int64_t y = q.y * shape[1] / x->trained.input.height,
+                      c = q.x * shape[2] / x->trained.input.width;
         tl_tensor *weights =
             tl_non_local_map(tape, site->x, &site->non_local->weights, &config, y * shape[2] + c);
         if (weights == NULL) {
@@ -278,32 +277,15 @@ static void print_prediction(const session *x, tl_tensor *logits) {
     if (tl_tensor_rank(logits) != 2) {
         return;
     }
-    const tl_real *values = tl_tensor_data(logits);
-    const int64_t classes = tl_tensor_size(logits);
-    double highest = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < classes; i++) {
-        highest = fmax(highest, (double)values[i]);
-    }
-    for (int64_t i = 0; i < classes; i++) {
-        sum += exp((double)values[i] - highest);
-    }
+    ranked_class ranked[SHOWN_CLASSES];
+    const int count =
+        rank_classes(tl_tensor_data(logits), tl_tensor_size(logits), SHOWN_CLASSES, ranked);
     printf("prediction:");
-    double below = INFINITY;
-    for (int rank = 0; rank < SHOWN_CLASSES && rank < classes; rank++) {
-        int64_t best = -1;
-        for (int64_t i = 0; i < classes; i++) {
-            if ((double)values[i] < below && (best < 0 || values[i] > values[best])) {
-                best = i;
-            }
-        }
-        if (best < 0) {
-            break; /* what is left is as high as what was shown */
-        }
+    for (int i = 0; i < count; i++) {
         char name[64];
-        printf("%s %s %.1f%%", rank > 0 ? "," : "",
-               model_input_class_name(&x->input, best, name, sizeof name),
-               100 * exp((double)values[best] - highest) / sum);
-        below = (double)values[best];
+        printf("%s %s %.1f%%", i > 0 ? "," : "",
+               model_input_class_name(&x->trained.input, ranked[i].index, name, sizeof name),
+               100 * ranked[i].probability);
     }
     printf("\n");
 }
@@ -312,32 +294,23 @@ static void print_prediction(const session *x, tl_tensor *logits) {
 
 static int load(session *x) {
     tl_error error;
-    x->state = tl_checkpoint_load(x->context, x->s.checkpoint, &error);
-    if (x->state == NULL) {
+    if (trained_model_load(&x->trained, x->context, x->s.checkpoint, &error) != TL_OK) {
         return work_error(program, "%s", error.message);
-    }
-    x->model = tl_model_create_from_state(x->context, x->state, &error);
-    if (x->model == NULL || model_input_load(&x->input, x->state, &error) != TL_OK) {
-        return work_error(program, "%s: %s", x->s.checkpoint, error.message);
-    }
-    if (tl_model_config_value(x->model, "input_channels") != x->input.channels) {
-        return work_error(program, "%s: the model takes %" PRId64 " channels, its input has %d",
-                          x->s.checkpoint, tl_model_config_value(x->model, "input_channels"),
-                          x->input.channels);
     }
     if (!parse_queries(x)) {
         return usage_error(program,
                            "--query wants Y,X (or up to %d of them, Y,X:Y,X) within %" PRId64
                            "x%" PRId64 ", found '%s'",
-                           MOST_QUERIES, x->input.height, x->input.width, x->s.query);
+                           MOST_QUERIES, x->trained.input.height, x->trained.input.width,
+                           x->s.query);
     }
     picture original;
     if (png_image_read(&original, x->s.image, &error) != TL_OK) {
         return work_error(program, "%s", error.message);
     }
     printf("%s: %" PRId64 "x%" PRId64 ", resized to %" PRId64 "x%" PRId64 "\n", x->s.image,
-           original.height, original.width, x->input.height, x->input.width);
-    const tl_status status = model_input_fit(&x->input, &original, &x->image, &error);
+           original.height, original.width, x->trained.input.height, x->trained.input.width);
+    const tl_status status = model_input_fit(&x->trained.input, &original, &x->image, &error);
     picture_free(&original);
     if (status == TL_OK) {
         x->sheet = attention_sheet_create(&x->image, &error);
@@ -347,18 +320,20 @@ static int load(session *x) {
 
 /* Runs the model over the image; the visitor fills the sheet. */
 static int look(session *x) {
-    const int64_t size = x->input.height * x->input.width * x->input.channels;
-    tl_array array = {.rank = 4,
-                      .shape = {1, x->input.height, x->input.width, x->input.channels},
-                      .data = malloc((size_t)size * sizeof(tl_real))};
+    const int64_t size =
+        x->trained.input.height * x->trained.input.width * x->trained.input.channels;
+    tl_array array = {
+        .rank = 4,
+        .shape = {1, x->trained.input.height, x->trained.input.width, x->trained.input.channels},
+        .data = malloc((size_t)size * sizeof(tl_real))};
     if (array.data == NULL) {
         return work_error(program, "out of memory");
     }
-    model_input_values(&x->input, &x->image, array.data);
+    model_input_values(&x->trained.input, &x->image, array.data);
     tl_tape_set_recording(x->tape, false);
     tl_tape_set_training(x->tape, false);
     tl_tensor *logits =
-        tl_model_visit_attention(x->model, x->tape, tl_input(x->tape, &array), visit, x);
+        tl_model_visit_attention(x->trained.model, x->tape, tl_input(x->tape, &array), visit, x);
     int code = EXIT_DONE;
     if (logits == NULL) {
         code = work_error(program, "%s", tl_tape_error(x->tape)->message);

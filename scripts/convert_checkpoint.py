@@ -207,6 +207,7 @@ RESNET_DEFAULTS = {
     "key_channels_divisor": 2,
     "normalization": "softmax",
     "pairwise": "embedded_gaussian",
+    "use_scale": 0,
     "implementation": "tiled",
     "batch_norm_momentum": 0.1,
     "batch_norm_epsilon": 1e-5,
