@@ -9,6 +9,8 @@ Every fenced block of code in them is checked. A comment on the line before the 
     <!-- from FILE -->         lines of a file of the repository, word for word but for indentation
     <!-- output of PROGRAM -->  what a lesson's program prints; a line "..." stands for any lines
     <!-- output -->            what the C program before it prints
+    <!-- file PATH -->         a file to be added to the library: test_lesson8.py builds and runs it,
+    ```diff                    as it does with changes to files that are there
     ```sh                      every program, script and option in it exists
     ```python                  runs (beside it lies a checkpoint, model.h5; needs h5py)
 
@@ -19,9 +21,10 @@ are checked as well. Exit code 1 if something is not as the page says, with the 
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
+
+from support.documentation import blocks_of, link_line, run
 
 SOURCE, BUILD, CC = sys.argv[1], sys.argv[2], sys.argv[3:]
 WARNINGS = "-std=c17 -O1 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror".split()
@@ -47,12 +50,6 @@ int fragment(tl_context *context, tl_tape *tape, tl_tensor *x, tl_tensor *y, tl_
 CODE = {"c", "sh", "python", "cmake", "cpp", "c++", "bash", "console"}
 
 
-class Block:
-    def __init__(self, page, line, language, mark, text):
-        self.page, self.line, self.language = page, line, language
-        self.mark, self.text = mark, text
-
-
 def pages():
     found = [p for p in os.listdir(SOURCE) if p.endswith(".md") and p != "CHANGELOG.md"]
     for folder, _, names in os.walk(os.path.join(SOURCE, "docs")):
@@ -62,43 +59,12 @@ def pages():
     return sorted(found + ["datasets/README.md"])
 
 
-def blocks_of(page):
-    with open(os.path.join(SOURCE, page), encoding="utf-8") as file:
-        lines = file.read().split("\n")
-    found, at, mark = [], 0, ""
-    while at < len(lines):
-        comment = re.fullmatch(r"<!--\s*(.*?)\s*-->", lines[at])
-        fence = re.fullmatch(r"```\s*(\S*)", lines[at])
-        if fence:
-            end = lines.index("```", at + 1)
-            text = "\n".join(lines[at + 1 : end]) + "\n"
-            found.append(Block(page, at + 1, fence.group(1), mark, text))
-            at = end
-        mark = comment.group(1) if comment else ""
-        at += 1
-    return found
-
-
-def run(command, **options):
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )
-    return done.returncode, done.stdout
-
-
 def same_output(expected, found):
     """Equal line by line; "..." stands for any number of lines."""
     pattern = ""
     for line in expected.rstrip("\n").split("\n"):
         pattern += r"(?:.*\n)*" if line == "..." else re.escape(line.rstrip()) + r"[ \t]*\n"
     return re.fullmatch(pattern, found.rstrip("\n") + "\n") is not None
-
-
-def link_line():
-    """What a program needs besides libtapeline.a, as pkg-config would say."""
-    with open(os.path.join(BUILD, "cmake", "tapeline.pc"), encoding="utf-8") as file:
-        private = re.search(r"^Libs.private: (.*)$", file.read(), re.M).group(1)
-    return [os.path.join(BUILD, "libtapeline.a"), *private.split()]
 
 
 # ------------------------------------------------------------------ the kinds of blocks
@@ -134,7 +100,7 @@ class Checker:
             self.compile(block, "#include <tapeline/tapeline.h>\n" + block.text, ["-fsyntax-only"])
         elif "int main(" in block.text:
             program = os.path.join(self.folder, "program")
-            if self.compile(block, block.text, ["-o", program, *link_line()]):
+            if self.compile(block, block.text, ["-o", program, os.path.join(BUILD, "libtapeline.a"), *link_line(BUILD)]):
                 code, self.last_output = run([program], cwd=self.folder)
                 if code != 0:
                     self.fail(block, f"exit code {code}: {self.last_output}")
@@ -216,7 +182,9 @@ class Checker:
 
     def check(self, block):
         self.checked += 1
-        if block.mark.startswith("from "):
+        if block.mark.startswith("file ") or block.language == "diff":
+            self.checked -= 1
+        elif block.mark.startswith("from "):
             self.check_excerpt(block)
         elif block.mark.startswith("output"):
             self.check_output(block)
@@ -261,7 +229,7 @@ def main():
         checker = Checker(folder)
         for page in pages():
             checker.last_output = None
-            for block in blocks_of(page):
+            for block in blocks_of(SOURCE, page):
                 checker.check(block)
             checker.check_links(page)
     for text in checker.skipped:
