@@ -50,7 +50,9 @@ TL_API tl_context *tl_context_create(const tl_context_config *config);
 /* All that was created from the context must be freed before. NULL is fine. */
 TL_API void tl_context_free(tl_context *context);
 
+/* OpenMP threads that a kernel runs on: what the config said, or the default. */
 TL_API int tl_context_threads(const tl_context *context);
+/* The instruction set of its kernels: "baseline", "avx2" or "avx512". */
 TL_API const char *tl_context_isa(const tl_context *context);
 
 /* Memory in bytes. `current` is what the context holds from the allocator (memory a tape keeps for
@@ -63,8 +65,11 @@ typedef struct tl_memory_usage {
     uint64_t allocations;
 } tl_memory_usage;
 
+/* What the context holds now and held at most. */
 TL_API tl_memory_usage tl_context_memory(const tl_context *context);
+/* The peak becomes what is held now. */
 TL_API void tl_context_reset_peak(tl_context *context);
+/* A new budget in bytes; 0: none. What is held already stays, also if it is more. */
 TL_API void tl_context_set_memory_limit(tl_context *context, size_t bytes);
 
 #ifdef __cplusplus

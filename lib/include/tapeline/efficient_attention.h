@@ -92,11 +92,14 @@ typedef struct tl_efficient_attention_layer {
     tl_efficient_attention_weights weights;
 } tl_efficient_attention_layer;
 
+/* Draws the weights from `random`. Errors as of tl_efficient_attention, at once; in_channels must
+ * be given. */
 TL_API tl_status tl_efficient_attention_layer_init(tl_efficient_attention_layer *layer,
                                                    tl_parameters *parameters, const char *prefix,
                                                    const tl_efficient_attention_config *config,
                                                    tl_random *random, tl_error *error);
 
+/* tl_efficient_attention with the layer's weights. */
 TL_API tl_tensor *tl_efficient_attention_layer_forward(const tl_efficient_attention_layer *layer,
                                                        tl_tape *tape, tl_tensor *x);
 

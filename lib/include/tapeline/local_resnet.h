@@ -46,6 +46,8 @@ typedef struct tl_local_resnet_config {
  * tl_resnet_cifar_config_default. */
 TL_API tl_local_resnet_config tl_local_resnet_config_default(void);
 
+/* Initial values as of tl_resnet_cifar_create; the same seed gives the same weights.
+ * TL_ERROR_INVALID_ARGUMENT names the field that does not fit. */
 TL_API tl_model *tl_local_resnet_create(tl_context *context, const tl_local_resnet_config *config,
                                         uint64_t seed, tl_error *error);
 

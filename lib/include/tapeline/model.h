@@ -41,6 +41,7 @@ typedef void (*tl_attention_visitor)(void *user, tl_tape *tape, const tl_attenti
 TL_API tl_tensor *tl_model_visit_attention(tl_model *model, tl_tape *tape, tl_tensor *x,
                                            tl_attention_visitor visit, void *user);
 
+/* Its parameters and running statistics; they belong to the model. */
 TL_API tl_parameters *tl_model_parameters(const tl_model *model);
 
 /* "resnet_cifar", "local_resnet". */

@@ -101,10 +101,13 @@ typedef struct tl_non_local_layer {
     tl_batch_norm_layer norm; /* with batch norm */
 } tl_non_local_layer;
 
+/* Draws the weights from `random`. Errors as of tl_non_local, at once; in_channels must be given.
+ */
 TL_API tl_status tl_non_local_layer_init(tl_non_local_layer *layer, tl_parameters *parameters,
                                          const char *prefix, const tl_non_local_config *config,
                                          tl_random *random, tl_error *error);
 
+/* tl_non_local with the layer's weights, and its batch norm where it has one. */
 TL_API tl_tensor *tl_non_local_layer_forward(const tl_non_local_layer *layer, tl_tape *tape,
                                              tl_tensor *x);
 

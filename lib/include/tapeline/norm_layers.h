@@ -54,10 +54,12 @@ typedef struct tl_layer_norm_layer {
     double epsilon;
 } tl_layer_norm_layer;
 
+/* TL_ERROR_INVALID_ARGUMENT for channels below 1 or a negative epsilon. */
 TL_API tl_status tl_layer_norm_layer_init(tl_layer_norm_layer *layer, tl_parameters *parameters,
                                           const char *prefix,
                                           const tl_layer_norm_layer_config *config,
                                           tl_error *error);
+/* tl_layer_norm over the last dimension. */
 TL_API tl_tensor *tl_layer_norm_layer_forward(const tl_layer_norm_layer *layer, tl_tape *tape,
                                               tl_tensor *x);
 
@@ -75,10 +77,13 @@ typedef struct tl_group_norm_layer {
     double epsilon;
 } tl_group_norm_layer;
 
+/* TL_ERROR_INVALID_ARGUMENT for channels below 1, a negative epsilon, or groups that do not divide
+ * the channels. */
 TL_API tl_status tl_group_norm_layer_init(tl_group_norm_layer *layer, tl_parameters *parameters,
                                           const char *prefix,
                                           const tl_group_norm_layer_config *config,
                                           tl_error *error);
+/* tl_group_norm. */
 TL_API tl_tensor *tl_group_norm_layer_forward(const tl_group_norm_layer *layer, tl_tape *tape,
                                               tl_tensor *x);
 

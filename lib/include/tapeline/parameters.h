@@ -42,6 +42,7 @@ typedef struct tl_parameter {
     tl_tensor *tensor;
 } tl_parameter;
 
+/* An empty registry. NULL if memory fails. */
 TL_API tl_parameters *tl_parameters_create(tl_context *context, tl_error *error);
 /* Frees all its tensors too. NULL is fine. */
 TL_API void tl_parameters_free(tl_parameters *parameters);
@@ -54,6 +55,7 @@ TL_API tl_tensor *tl_parameters_add(tl_parameters *parameters, const char *prefi
                                     tl_parameter_group group, const char *axes, int rank,
                                     const int64_t *shape, tl_error *error);
 
+/* All tensors in it, buffers included. */
 TL_API int tl_parameters_count(const tl_parameters *parameters);
 /* In order of addition; index 0 ... count-1. */
 TL_API tl_parameter tl_parameters_at(const tl_parameters *parameters, int index);

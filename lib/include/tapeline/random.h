@@ -38,6 +38,7 @@ TL_API tl_random tl_random_create(uint64_t seed, uint32_t purpose, uint32_t inde
 /* Four 32-bit numbers: block `counter` of the stream (seed, stream). The core of all below. */
 TL_API void tl_random_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
+/* The next 32 random bits. */
 TL_API uint32_t tl_random_u32(tl_random *random);
 /* Uniform in 0 ... bound-1 without bias; bound >= 1. */
 TL_API uint32_t tl_random_below(tl_random *random, uint32_t bound);

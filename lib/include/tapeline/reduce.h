@@ -14,6 +14,7 @@
 extern "C" {
 #endif
 
+/* The sum over the dimensions listed, or the mean. */
 TL_API tl_tensor *tl_sum(tl_tape *tape, tl_tensor *x, int count, const int *dims, bool keep_dims);
 TL_API tl_tensor *tl_mean(tl_tape *tape, tl_tensor *x, int count, const int *dims, bool keep_dims);
 

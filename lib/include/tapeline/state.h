@@ -64,16 +64,16 @@ typedef struct tl_state_entry {
     const char *string;
 } tl_state_entry;
 
+/* An empty state. NULL if memory fails. */
 TL_API tl_state *tl_state_create(tl_context *context, tl_error *error);
 /* NULL is fine. */
 TL_API void tl_state_free(tl_state *state);
 
-/* Each fails with TL_ERROR_INVALID_ARGUMENT on a bad or taken path, or a bad shape. */
-
-/* Copies the array. */
+/* Copies the array. TL_ERROR_INVALID_ARGUMENT, as of the other tl_state_put functions, on a bad or
+ * taken path or a bad shape. */
 TL_API tl_status tl_state_put_array(tl_state *state, const char *path, const tl_state_array *array,
                                     tl_error *error);
-/* Does not: the data must stay until the state is freed. */
+/* Does not copy it: the data must stay until the state is freed. */
 TL_API tl_status tl_state_borrow_array(tl_state *state, const char *path,
                                        const tl_state_array *array, tl_error *error);
 TL_API tl_status tl_state_put_integer(tl_state *state, const char *path, int64_t value,

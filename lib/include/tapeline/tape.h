@@ -39,8 +39,11 @@ TL_API void tl_tape_reset(tl_tape *tape);
 /* Gives the kept memory back to the context; only right after a reset. */
 TL_API void tl_tape_trim(tl_tape *tape);
 
+/* The context it was created from, or its own. */
 TL_API tl_context *tl_tape_context(const tl_tape *tape);
 
+/* The two switches: whether operations append nodes, and how batch norm and dropout behave. They
+ * act on the operations that follow. */
 TL_API void tl_tape_set_recording(tl_tape *tape, bool recording);
 TL_API bool tl_tape_is_recording(const tl_tape *tape);
 TL_API void tl_tape_set_training(tl_tape *tape, bool training);
@@ -57,6 +60,7 @@ TL_API uint64_t tl_tape_random_position(const tl_tape *tape);
  */
 TL_API void tl_tape_set_check_finite(tl_tape *tape, bool check);
 
+/* TL_OK, or the status of the first error. */
 TL_API tl_status tl_tape_status(const tl_tape *tape);
 /* The first error; its message is "" if there is none. Valid until the tape is reset or freed. */
 TL_API const tl_error *tl_tape_error(const tl_tape *tape);

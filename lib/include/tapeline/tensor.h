@@ -38,6 +38,7 @@ TL_API tl_tensor *tl_tensor_create(tl_context *context, int rank, const int64_t 
 /* Frees a persistent tensor (never one that belongs to a tape). NULL is fine. */
 TL_API void tl_tensor_free(tl_tensor *tensor);
 
+/* Number of dimensions, and their extents; these belong to the tensor. */
 TL_API int tl_tensor_rank(const tl_tensor *tensor);
 TL_API const int64_t *tl_tensor_shape(const tl_tensor *tensor);
 /* The number of elements. */
@@ -53,6 +54,7 @@ TL_API tl_real tl_tensor_item(tl_tensor *tensor);
  * only inputs created with tl_input_with_grad and tensors marked by tl_retain_grad keep theirs. */
 TL_API const tl_real *tl_tensor_grad(const tl_tensor *tensor);
 
+/* Whether tl_backward computes a gradient for it. */
 TL_API bool tl_tensor_requires_grad(const tl_tensor *tensor);
 /* For persistent tensors, between steps: freezes or thaws a parameter. */
 TL_API void tl_tensor_set_requires_grad(tl_tensor *tensor, bool requires_grad);
