@@ -3,6 +3,7 @@
 Every fenced block of code in them is checked. A comment on the line before the fence says how:
 
     ```c                       a complete program: compiled with warnings as errors, linked, run
+    <!-- needs PATH -->        the same, but run only where there is a folder of that name
     <!-- fragment -->          C statements in the middle of a function: compiled; usual names such
                                as `tape`, `x` and `error` are declared for them (PRELUDE below)
     <!-- declarations -->      C at file scope: compiled
@@ -100,7 +101,12 @@ class Checker:
             self.compile(block, "#include <tapeline/tapeline.h>\n" + block.text, ["-fsyntax-only"])
         elif "int main(" in block.text:
             program = os.path.join(self.folder, "program")
-            if self.compile(block, block.text, ["-o", program, os.path.join(BUILD, "libtapeline.a"), *link_line(BUILD)]):
+            libraries = [os.path.join(BUILD, "libtapeline.a"), *link_line(BUILD)]
+            if self.compile(block, block.text, ["-o", program, *libraries]):
+                needed = block.mark[len("needs ") :] if block.mark.startswith("needs ") else "."
+                if not os.path.exists(needed):
+                    self.skipped.append(f"{block.page}:{block.line} (compiled; no {needed})")
+                    return
                 code, self.last_output = run([program], cwd=self.folder)
                 if code != 0:
                     self.fail(block, f"exit code {code}: {self.last_output}")

@@ -70,6 +70,8 @@ def main():
         double_libraries = ["tests/libtest_support_double.a", "tests/libtapeline_double.a"]
         for path in tests:
             print(require([build(tree, "test", [path, *library], [], float_libraries)]))
+        sources = ["tests/test_operations.c", "tests/support/operation_list.c", *library]
+        print(require([build(tree, "operations", sources, [], float_libraries)]))
         for path in gradients:
             program = build(
                 tree, "gradients", [path, *library], ["-DTL_REAL_DOUBLE"], double_libraries
