@@ -12,7 +12,8 @@ training state stay behind.
 
 PyTorch keeps convolution kernels as [out, in, kh, kw], Tapeline as [out, kh, kw, in]. What a state
 dict cannot tell is its architecture's other settings: these start from the library's defaults, and
---set names those that differ, or --like takes kind and settings from a checkpoint.
+--set names those that differ, or --like takes kind and settings from a checkpoint, and what pictures
+the model takes, which the example programs predict and show_attention want to know.
 
 Exit code 0, 1 if a file cannot be read, converted or written, 2 for wrong usage. Debian and Ubuntu:
 apt-get install python3-torch python3-h5py. The format: docs/checkpoint-format.md.
@@ -38,8 +39,9 @@ class ConversionError(Exception):
 # ------------------------------------------------------------------ the file
 
 
-def write_checkpoint(path, config, arrays, axes):
-    """Writes /model: `config` are its attributes, `arrays` and their `axes` go by dotted name."""
+def write_checkpoint(path, config, arrays, axes, images=None):
+    """Writes /model: `config` are its attributes, `arrays` and their `axes` go by dotted name.
+    `images`, what pictures the model takes, become the attributes of /input."""
     import h5py
 
     temporary = f"{path}.tmp"
@@ -55,6 +57,8 @@ def write_checkpoint(path, config, arrays, axes):
             model = file.create_group("model")
             for name, value in config.items():
                 model.attrs[name] = value
+            if images:
+                file.create_group("input").attrs.update(images)
             for name, array in arrays.items():
                 options = {}
                 if array.ndim > 0:
@@ -108,6 +112,19 @@ def verify(path):
         raise ConversionError(f"{path}: damaged: its checksum is wrong")
 
 
+def plain(attributes):
+    return {name: v.item() if hasattr(v, "item") else v for name, v in attributes.items()}
+
+
+def read_images(path):
+    """The attributes of /input, if there are any."""
+    import h5py
+
+    verify(path)
+    with h5py.File(path, "r") as file:
+        return plain(file["input"].attrs) if "input" in file else {}
+
+
 def read_checkpoint(path):
     """(attributes of /model, arrays by dotted name, axes by dotted name)"""
     import h5py
@@ -125,9 +142,7 @@ def read_checkpoint(path):
         if "model" not in file:
             raise ConversionError(f"{path}: it holds no model")
         file["model"].visititems(visit)
-        config = {}
-        for name, value in file["model"].attrs.items():
-            config[name] = value.item() if hasattr(value, "item") else value
+        config = plain(file["model"].attrs)
     return config, arrays, axes
 
 
@@ -349,7 +364,7 @@ def from_torch(source, target, settings, like):
         if array.ndim == 4:
             array = array.transpose(0, 2, 3, 1)
         arrays[name] = numpy.ascontiguousarray(array, dtype=numpy.float32)
-    write_checkpoint(target, config, arrays, axes)
+    write_checkpoint(target, config, arrays, axes, read_images(like) if like else None)
     shown = ", ".join(f"{name} {value}" for name, value in config.items() if name != "kind")
     print(f"{target}: {config['kind']}, {len(arrays)} tensors; {shown}")
 
@@ -415,7 +430,7 @@ def parse_arguments(arguments):
         default=[],
         help="a setting that the weights do not tell: heads=4, attention=non_local, ...",
     )
-    back.add_argument("--like", metavar="OTHER.h5", help="take kind and settings from a checkpoint")
+    back.add_argument("--like", metavar="OTHER.h5", help="take kind, settings and /input from it")
     return parser.parse_args(arguments)
 
 

@@ -128,6 +128,9 @@ def tapeline_to_torch(folder):
     code, message = run_converter("from-torch", state, again, "--like", model)
     check(code == 0, message)
     agree(tapeline_output(again, x, folder), net(x), "trained here, there and back")
+    with h5py.File(model, "r") as first, h5py.File(again, "r") as second:
+        told = dict(second["input"].attrs)
+        check("mean_0" in told and told == dict(first["input"].attrs), "--like lost /input")
 
 
 class ReferenceModule(torch.nn.Module):

@@ -55,8 +55,8 @@ tl_status model_input_load(model_input *input, const tl_state *state, tl_error *
     if (!tl_state_find_integer(state, "input/height", &unused)) {
         return fail_with(error, TL_ERROR_FORMAT,
                          "the checkpoint does not say what images its model takes (no group "
-                         "\"input\"): it was saved by an earlier version; resume its training for "
-                         "an epoch, or train it anew");
+                         "\"input\"): it was saved by an earlier version (resume its training for "
+                         "an epoch), or converted without --like");
     }
     int64_t channels = 0;
     tl_status status =
