@@ -3,8 +3,8 @@
 # builds the library and one example, trains a small ResNet with efficient attention on
 # Fashion-MNIST (or, where that package is not to be had, on the procedural long-range task).
 #
-# BUILD_DIR (build) is where it builds, EPOCHS (3, or 4 for long-range) how long it trains. In so few
-# epochs Fashion-MNIST is learned better without augmentation and at half the usual rate.
+# BUILD_DIR (build-quickstart) is where it builds, EPOCHS (3, or 4 for long-range) how long it trains.
+# In so few epochs Fashion-MNIST is learned better without augmentation and at half the usual rate.
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc libc6-dev make cmake libhdf5-dev zlib1g-dev
@@ -12,7 +12,7 @@ dataset=fashion-mnist
 if [ ! -d /usr/share/datasets/fashion-mnist ]; then
     sh scripts/install_packages.sh dataset-fashion-mnist || dataset=long-range
 fi
-build=${BUILD_DIR:-build}
+build=${BUILD_DIR:-build-quickstart}
 checkpoint=$build/quickstart.h5
 cmake -S . -B "$build" -DTAPELINE_BUILD_TESTS=OFF -DTAPELINE_BUILD_BENCH=OFF
 cmake --build "$build" -j"$(nproc)" --target train_classifier
