@@ -213,6 +213,26 @@ static __attribute__((noinline, unused)) void tile_transpose(int64_t rows, int64
     }
 }
 
+/* ---- prefetching: with large n, rows come from memory, and products would have to wait for them
+ */
+
+/* Asks for the tile behind this one; `left` rows are left, this tile included. */
+TL_INLINE void tile_prefetch_next(const tl_real *tile, int64_t left, int64_t columns) {
+    const int64_t rest = left - TL_ATTENTION_TILE;
+    const int64_t rows = rest < TL_ATTENTION_TILE ? rest : TL_ATTENTION_TILE;
+    const tl_real *next = tile + TL_ATTENTION_TILE * columns;
+    for (int64_t i = 0; i < rows * columns; i += TL_ALIGNMENT / (int64_t)sizeof(tl_real)) {
+        __builtin_prefetch(next + i, 0, 2);
+    }
+}
+
+/* Asks for rows that will be written. */
+TL_INLINE void tile_prefetch_output(const tl_real *tile, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows * columns; i += TL_ALIGNMENT / (int64_t)sizeof(tl_real)) {
+        __builtin_prefetch(tile + i, 1, 2);
+    }
+}
+
 /* ---- copies between the caller's rows and padded rows in scratch */
 
 /* out[i, :] = in[i, :], with zeros behind the `columns` values up to `out_row`, which is whole

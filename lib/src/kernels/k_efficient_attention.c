@@ -250,9 +250,10 @@ static attention_rows x_rows(const forward_work *work, attention_run run, int64_
                              const tile_scratch *tile) {
     const attention_sizes *s = &work->size;
     const int64_t left = run.end - first;
-    return attention_rows_of(s, left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE, s->c,
-                             work->x + (run.sample * s->n + first) * s->c, tile->x, s->c_row,
-                             tile->x_t);
+    const tl_real *x = work->x + (run.sample * s->n + first) * s->c;
+    tile_prefetch_next(x, left, s->c);
+    return attention_rows_of(s, left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE, s->c, x,
+                             tile->x, s->c_row, tile->x_t);
 }
 
 static void keys_pass(const forward_work *work, attention_run run, const tile_scratch *tile,
@@ -412,6 +413,7 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const attention_rows x = x_rows(work, run, first, tile);
         tl_real *y = work->y + (run.sample * s->n + first) * s->out;
+        tile_prefetch_output(y, x.count, s->out);
         attention_queries(s, &work->weights, &x, tile->projected, tile->queries);
         if (s->fold_output) {
             const tile_product product = {.inner = s->k,
