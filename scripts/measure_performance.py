@@ -6,14 +6,16 @@
 Trains one epoch of a ResNet-20 with efficient attention under --profile (on CIFAR-10 if --data-dir
 says where it is, else on as many images of the long-range task) and reads the trace; runs the
 benchmark on one and two threads and with every instruction set that the processor has. Takes some
-three minutes; with --output the tables become a section of that file.
+six minutes; with --output the tables become a section of that file.
 """
 import argparse
 import collections
 import csv
 import json
+import math
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +28,8 @@ STEP = "^resnet20_step[/](none|efficient)$"
 SCALING = ("^(resnet20_step[/].*|small_cnn_step|gemm[/]1024.*|non_local[/]tiled[/]b=1,n=4096.*|"
            "efficient_attention[/]b=1,n=(4096|65536),c=64,k=32.*h=1)$")
 MEMORY = "^((batch_norm_relu.*|relu|add)[/].*128x(32x32x16|64x64x64)|(sgd|adamw)[/].*|loader[/](p|a).*)$"
+ATTENTION = "^(efficient_attention|non_local)"
+CONVOLUTIONS = "^(conv2d|gemm)[/]"
 STEPS_OF_AN_EPOCH = 50000 // 128
 
 
@@ -83,6 +87,11 @@ def profile_table(events, peak):
     return text, spans
 
 
+def positions(case):
+    """Of all samples together."""
+    return math.prod(int(n) for n in re.findall(r"\b[bn]=(\d+)", case))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=str(report.ROOT / "build"))
@@ -135,6 +144,22 @@ def main():
                          f"{row['median_ms'] / best[case]['median_ms']:.2f}"))
     text += ["### Instruction sets", "", report.table(
         ["TL_ISA", "case", "ms", "% of its peak", "times the best's time"], rows), ""]
+
+    report.wait_for_quiet()
+    attention, _ = report.run_bench(bench, ATTENTION, 2)
+    text += ["### Attention", "", "Forward and backward, executed FLOPs; peak memory holds x, y and "
+             "their gradients too.", "", report.table(
+                 ["case", "ms", "% of peak", "ns a position", "peak MB"],
+                 [(f"`{case}`", report.number(row["median_ms"]), f"{row['percent_peak']:.0f}",
+                   f"{1e6 * row['median_ms'] / positions(case):.0f}",
+                   f"{row['peak_bytes'] * 1e-6:.1f}") for case, row in attention.items()]), ""]
+
+    report.wait_for_quiet()
+    products, _ = report.run_bench(bench, CONVOLUTIONS, 2)
+    text += ["### Products and convolutions", "", report.table(
+        ["case", "ms", "GFLOP/s", "% of peak"],
+        [(f"`{case}`", report.number(row["median_ms"]), f"{row['gflops']:.0f}",
+          f"{row['percent_peak']:.0f}") for case, row in products.items()]), ""]
 
     report.wait_for_quiet()
     memory, _ = report.run_bench(bench, MEMORY, 2)
