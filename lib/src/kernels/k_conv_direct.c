@@ -13,7 +13,6 @@
 
 typedef struct tl_conv_phase {
     tl_conv_correlation correlation;
-    int64_t first_item; /* items of all phases are numbered through */
     tl_real *weights;
     int64_t *source_segments; /* segment offsets in the source itself */
     int64_t *slab_segments;   /* and in a slab */
@@ -22,7 +21,7 @@ typedef struct tl_conv_phase {
 typedef struct tl_conv_direct_plan {
     tl_conv_phase *phases;
     int64_t phase_count;
-    int64_t items;
+    int64_t units;
     tl_real *bias;    /* padded to whole vectors, group by group */
     tl_real *slabs;   /* per thread */
     int64_t *offsets; /* per thread: of sources, then of destinations */
@@ -60,10 +59,9 @@ static tl_conv_direct_plan make_plan(const tl_conv_shape *shape, tl_conv_directi
     size_t used = 0;
     plan.phases = tl_conv_take(&base, &used, (size_t)plan.phase_count * sizeof(tl_conv_phase));
     for (int64_t i = 0; i < plan.phase_count; i++) {
-        tl_conv_phase phase = {.correlation = phase_of(shape, direction, i),
-                               .first_item = plan.items};
+        tl_conv_phase phase = {.correlation = phase_of(shape, direction, i)};
         const tl_conv_correlation *c = &phase.correlation;
-        plan.items += c->items;
+        plan.units = tl_conv_maximum(plan.units, c->items);
         plan.slab_values = tl_conv_maximum(plan.slab_values, c->slab_values);
         plan.positions = tl_conv_maximum(plan.positions, c->positions);
         const size_t segment_bytes = (size_t)c->segments * sizeof(int64_t);
@@ -189,18 +187,15 @@ static void sweep(const tl_conv_gather *g, int64_t positions, int vectors) {
     }
 }
 
-static void run_item(const tl_conv_direct_plan *plan, int64_t item, const tl_real *source,
-                     const tl_real *bias, tl_real *destination, bool accumulate, int thread) {
-    const tl_conv_phase *phase = plan->phases;
-    while (phase + 1 < plan->phases + plan->phase_count && phase[1].first_item <= item) {
-        phase++;
-    }
+static void run_item(const tl_conv_direct_plan *plan, const tl_conv_phase *phase, int64_t item,
+                     const tl_real *source, const tl_real *bias, tl_real *destination,
+                     bool accumulate, int thread) {
     const tl_conv_correlation *c = &phase->correlation;
     int64_t *source_offsets = plan->offsets + thread * plan->positions * 2;
     int64_t *destination_offsets = source_offsets + plan->positions;
-    const tl_conv_tile tile = tl_conv_load_tile(c, source, item - phase->first_item,
-                                                plan->slabs + thread * plan->slab_values,
-                                                source_offsets, destination_offsets);
+    const tl_conv_tile tile =
+        tl_conv_load_tile(c, source, item, plan->slabs + thread * plan->slab_values, source_offsets,
+                          destination_offsets);
     const int64_t sources = c->source_channels / c->groups;
     const int64_t channels = c->destination_channels / c->groups;
     const int64_t padded = tl_conv_padded(channels);
@@ -225,6 +220,20 @@ static void run_item(const tl_conv_direct_plan *plan, int64_t item, const tl_rea
     }
 }
 
+/* A unit is a part of every phase, about the same part of the destination: its cache lines, which
+ * the phases of a stride share, are still near when the next phase comes, and units are alike. */
+static void run_unit(const tl_conv_direct_plan *plan, int64_t unit, const tl_real *source,
+                     const tl_real *bias, tl_real *destination, bool accumulate, int thread) {
+    for (int64_t p = 0; p < plan->phase_count; p++) {
+        const tl_conv_phase *phase = &plan->phases[p];
+        const int64_t items = phase->correlation.items;
+        const int64_t end = items * (unit + 1) / plan->units;
+        for (int64_t item = items * unit / plan->units; item < end; item++) {
+            run_item(plan, phase, item, source, bias, destination, accumulate, thread);
+        }
+    }
+}
+
 static void correlate(const tl_conv_shape *shape, tl_conv_direction direction,
                       const tl_real *source, const tl_real *weight, const tl_real *bias,
                       tl_real *destination, bool accumulate, void *scratch, int threads) {
@@ -236,8 +245,8 @@ static void correlate(const tl_conv_shape *shape, tl_conv_direction direction,
     const tl_real *packed_bias = bias != NULL ? plan.bias : NULL;
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t item = 0; item < plan.items; item++) {
-        run_item(&plan, item, source, packed_bias, destination, accumulate, omp_get_thread_num());
+    for (int64_t unit = 0; unit < plan.units; unit++) {
+        run_unit(&plan, unit, source, packed_bias, destination, accumulate, omp_get_thread_num());
     }
 }
 
