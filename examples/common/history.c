@@ -6,27 +6,49 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_COLUMNS = 7 + 2 * TASK_METRICS, COLUMN_NAME = 48 };
+
 typedef struct column {
-    const char *name;
+    char name[COLUMN_NAME];
     size_t offset;
     int decimals; /* digits behind the point; -1: ten significant ones */
 } column;
 
-static const column columns[] = {
-    {"epoch", offsetof(history_row, epoch), 0},
-    {"train_loss", offsetof(history_row, train_loss), 6},
-    {"train_accuracy", offsetof(history_row, train_accuracy), 6},
-    {"test_loss", offsetof(history_row, test_loss), 6},
-    {"test_accuracy", offsetof(history_row, test_accuracy), 6},
-    {"seconds", offsetof(history_row, seconds), 3},
-    {"peak_bytes", offsetof(history_row, peak_bytes), 0},
-    {"learning_rate", offsetof(history_row, learning_rate), -1},
-    {"grad_norm", offsetof(history_row, grad_norm), -1},
-};
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+typedef struct column_list {
+    int count;
+    column columns[MOST_COLUMNS];
+} column_list;
 
-static double *cell(history_row *row, int index) {
-    return (double *)(void *)((char *)row + columns[index].offset);
+static void add_column(column_list *list, const char *prefix, const char *name, size_t offset,
+                       int decimals) {
+    column *c = &list->columns[list->count++];
+    (void)snprintf(c->name, sizeof c->name, "%s%s", prefix, name);
+    c->offset = offset;
+    c->decimals = decimals;
+}
+
+static column_list columns_of(const task *t) {
+    column_list list = {0};
+    add_column(&list, "", "epoch", offsetof(history_row, epoch), 0);
+    add_column(&list, "train_", "loss", offsetof(history_row, train_loss), 6);
+    for (int i = 0; i < t->metric_count; i++) {
+        add_column(&list, "train_", t->metrics[i].name,
+                   offsetof(history_row, train_metrics) + (size_t)i * sizeof(double), 6);
+    }
+    add_column(&list, "test_", "loss", offsetof(history_row, test_loss), 6);
+    for (int i = 0; i < t->metric_count; i++) {
+        add_column(&list, "test_", t->metrics[i].name,
+                   offsetof(history_row, test_metrics) + (size_t)i * sizeof(double), 6);
+    }
+    add_column(&list, "", "seconds", offsetof(history_row, seconds), 3);
+    add_column(&list, "", "peak_bytes", offsetof(history_row, peak_bytes), 0);
+    add_column(&list, "", "learning_rate", offsetof(history_row, learning_rate), -1);
+    add_column(&list, "", "grad_norm", offsetof(history_row, grad_norm), -1);
+    return list;
+}
+
+static double *cell(history_row *row, const column *c) {
+    return (double *)(void *)((char *)row + c->offset);
 }
 
 bool history_add(history *h, const history_row *row) {
@@ -45,7 +67,7 @@ bool history_add(history *h, const history_row *row) {
 
 void history_free(history *h) {
     free(h->rows);
-    *h = (history){0};
+    *h = (history){.task = h->task};
 }
 
 static tl_status file_error(tl_error *error, const char *path, const char *what) {
@@ -56,18 +78,19 @@ static tl_status file_error(tl_error *error, const char *path, const char *what)
 }
 
 static void write_rows(const history *h, FILE *file) {
-    for (int c = 0; c < COLUMNS; c++) {
-        (void)fprintf(file, "%s%s", c == 0 ? "" : ",", columns[c].name);
+    const column_list list = columns_of(h->task);
+    for (int c = 0; c < list.count; c++) {
+        (void)fprintf(file, "%s%s", c == 0 ? "" : ",", list.columns[c].name);
     }
     (void)fputc('\n', file);
     for (int64_t r = 0; r < h->count; r++) {
-        for (int c = 0; c < COLUMNS; c++) {
-            const double value = *cell(&h->rows[r], c);
+        for (int c = 0; c < list.count; c++) {
+            const double value = *cell(&h->rows[r], &list.columns[c]);
             (void)fputs(c == 0 ? "" : ",", file);
-            if (columns[c].decimals < 0) {
+            if (list.columns[c].decimals < 0) {
                 (void)fprintf(file, "%.10g", value);
             } else {
-                (void)fprintf(file, "%.*f", columns[c].decimals, value);
+                (void)fprintf(file, "%.*f", list.columns[c].decimals, value);
             }
         }
         (void)fputc('\n', file);
@@ -102,12 +125,13 @@ tl_status history_save(const history *h, tl_state *state, tl_error *error) {
         (void)snprintf(error->message, sizeof error->message, "history: out of memory");
         return error->status;
     }
+    const column_list list = columns_of(h->task);
     tl_status status = TL_OK;
-    for (int c = 0; c < COLUMNS && status == TL_OK; c++) {
+    for (int c = 0; c < list.count && status == TL_OK; c++) {
         char path[TL_PATH_SIZE];
-        (void)snprintf(path, sizeof path, "training/history/%s", columns[c].name);
+        (void)snprintf(path, sizeof path, "training/history/%s", list.columns[c].name);
         for (int64_t r = 0; r < h->count; r++) {
-            values[r] = *cell(&h->rows[r], c);
+            values[r] = *cell(&h->rows[r], &list.columns[c]);
         }
         status = tl_state_put_array(
             state, path,
@@ -119,7 +143,7 @@ tl_status history_save(const history *h, tl_state *state, tl_error *error) {
 }
 
 tl_status history_load(history *h, const tl_state *state, int64_t count, tl_error *error) {
-    *h = (history){0};
+    history_free(h);
     for (int64_t r = 0; r < count; r++) {
         if (!history_add(h, &(history_row){0})) {
             error->status = TL_ERROR_OUT_OF_MEMORY;
@@ -127,9 +151,10 @@ tl_status history_load(history *h, const tl_state *state, int64_t count, tl_erro
             return error->status;
         }
     }
-    for (int c = 0; c < COLUMNS; c++) {
+    const column_list list = columns_of(h->task);
+    for (int c = 0; c < list.count; c++) {
         char path[TL_PATH_SIZE];
-        (void)snprintf(path, sizeof path, "training/history/%s", columns[c].name);
+        (void)snprintf(path, sizeof path, "training/history/%s", list.columns[c].name);
         const tl_state_array *array;
         const tl_status status =
             tl_state_read_array(state, path, TL_FLOAT64, 1, &count, &array, error);
@@ -137,7 +162,7 @@ tl_status history_load(history *h, const tl_state *state, int64_t count, tl_erro
             return status;
         }
         for (int64_t r = 0; r < count; r++) {
-            *cell(&h->rows[r], c) = ((const double *)array->data)[r];
+            *cell(&h->rows[r], &list.columns[c]) = ((const double *)array->data)[r];
         }
     }
     return TL_OK;

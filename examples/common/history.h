@@ -4,13 +4,15 @@
 
 #include <tapeline/tapeline.h>
 
-/* Accuracies from 0 to 1; losses in nats; the gradient's norm is the epoch's mean. */
+#include "common/task.h"
+
+/* Metrics in the task's order and units; the gradient's norm is the epoch's mean. */
 typedef struct history_row {
     double epoch; /* from 1: epochs completed */
     double train_loss;
-    double train_accuracy;
+    double train_metrics[TASK_METRICS];
     double test_loss;
-    double test_accuracy;
+    double test_metrics[TASK_METRICS];
     double seconds;
     double peak_bytes;
     double learning_rate; /* of the epoch's last step */
@@ -18,6 +20,7 @@ typedef struct history_row {
 } history_row;
 
 typedef struct history {
+    const task *task; /* whose metrics the rows have: the columns' names */
     history_row *rows;
     int64_t count;
     int64_t capacity;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/fail.h"
 #include "common/interrupt.h"
 #include "common/model_input.h"
 #include "common/options_state.h"
@@ -15,46 +16,53 @@
 
 static tl_status copy_tape_error(const tl_tape *tape, tl_error *error) {
     *error = *tl_tape_error(tape);
-    return error->status;
+    return error->status != TL_OK ? error->status
+                                  : fail_with(error, TL_ERROR_OUT_OF_MEMORY, "out of memory");
 }
 
-static tl_status evaluate_batch(tl_tape *tape, tl_model *model, const tl_batch *batch,
-                                double *loss_sum, int64_t *correct, tl_error *error) {
-    tl_tensor *logits = tl_model_forward(model, tape, tl_input(tape, &batch->images));
-    tl_tensor *loss = tl_cross_entropy(tape, logits, batch->labels, NULL);
+static tl_status evaluate_batch(training *t, const tl_batch *batch, double *loss_sum,
+                                double sums[TASK_SUMS], tl_error *error) {
+    tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
+    tl_tensor *loss = t->task->loss(t->tape, output, batch, 0.0, &t->scratch);
     if (loss == NULL) {
-        return copy_tape_error(tape, error);
+        return copy_tape_error(t->tape, error);
     }
     *loss_sum += (double)tl_tensor_item(loss) * (double)batch->count;
-    *correct += tl_count_correct(logits, batch->labels);
+    t->task->add(output, batch, sums);
     return TL_OK;
 }
 
-tl_status evaluate(tl_tape *tape, tl_model *model, const tl_dataset *dataset, int64_t batch_size,
-                   evaluation *result, tl_error *error) {
-    tl_loader *loader = tl_loader_create(tl_tape_context(tape), dataset,
-                                         &(tl_loader_config){.batch_size = batch_size}, error);
+/* The metrics' values from their sums. */
+static void compute_metrics(const task *t, const double sums[TASK_SUMS],
+                            double values[TASK_METRICS]) {
+    for (int i = 0; i < t->metric_count; i++) {
+        values[i] = task_metric_value(&t->metrics[i], sums);
+    }
+}
+
+tl_status evaluate(training *t, evaluation *result, tl_error *error) {
+    tl_loader *loader = tl_loader_create(t->context, t->test,
+                                         &(tl_loader_config){.batch_size = t->batch_size}, error);
     if (loader == NULL) {
         return error->status;
     }
-    tl_tape_set_recording(tape, false);
-    tl_tape_set_training(tape, false);
+    tl_tape_set_recording(t->tape, false);
+    tl_tape_set_training(t->tape, false);
     double loss_sum = 0.0;
-    int64_t correct = 0;
+    double sums[TASK_SUMS] = {0};
     int64_t count = 0;
     tl_batch batch;
     tl_status status = TL_OK;
     while (status == TL_OK && !interrupt_requested() && tl_loader_next(loader, &batch)) {
-        status = evaluate_batch(tape, model, &batch, &loss_sum, &correct, error);
+        status = evaluate_batch(t, &batch, &loss_sum, sums, error);
         count += batch.count;
-        tl_tape_reset(tape);
+        tl_tape_reset(t->tape);
     }
-    tl_tape_set_recording(tape, true);
-    tl_tape_set_training(tape, true);
+    tl_tape_set_recording(t->tape, true);
+    tl_tape_set_training(t->tape, true);
     tl_loader_free(loader);
-    *result = (evaluation){.loss = loss_sum / (double)(count > 0 ? count : 1),
-                           .accuracy = (double)correct / (double)(count > 0 ? count : 1),
-                           .count = count};
+    *result = (evaluation){.loss = loss_sum / (double)(count > 0 ? count : 1), .count = count};
+    compute_metrics(t->task, sums, result->metrics);
     return status;
 }
 
@@ -71,7 +79,6 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
         {"training/loader/position", tl_loader_position(t->loader)},
         {"training/random/seed", (int64_t)tl_tape_random_seed(t->tape)},
         {"training/random/position", (int64_t)tl_tape_random_position(t->tape)},
-        {"training/partial_epoch/correct", t->correct},
         {"training/partial_epoch/seen", t->seen},
         {"training/partial_epoch/grad_norm_count", t->grad_norm_count},
         {"training/history_rows", t->history.count},
@@ -83,6 +90,10 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
         {"training/partial_epoch/loss_sum", t->loss_sum},
         {"training/partial_epoch/grad_norm_sum", t->grad_norm_sum},
         {"training/partial_epoch/seconds", t->seconds},
+        {"training/partial_epoch/sum_0", t->sums[0]},
+        {"training/partial_epoch/sum_1", t->sums[1]},
+        {"training/partial_epoch/sum_2", t->sums[2]},
+        {"training/partial_epoch/sum_3", t->sums[3]},
     };
     tl_status status = TL_OK;
     for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
@@ -146,7 +157,6 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
         {"training/loader/position", &loader_position},
         {"training/random/seed", &random_seed},
         {"training/random/position", &random_position},
-        {"training/partial_epoch/correct", &t->correct},
         {"training/partial_epoch/seen", &t->seen},
         {"training/partial_epoch/grad_norm_count", &t->grad_norm_count},
         {"training/history_rows", &rows},
@@ -158,6 +168,10 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
         {"training/partial_epoch/loss_sum", &t->loss_sum},
         {"training/partial_epoch/grad_norm_sum", &t->grad_norm_sum},
         {"training/partial_epoch/seconds", &t->seconds},
+        {"training/partial_epoch/sum_0", &t->sums[0]},
+        {"training/partial_epoch/sum_1", &t->sums[1]},
+        {"training/partial_epoch/sum_2", &t->sums[2]},
+        {"training/partial_epoch/sum_3", &t->sums[3]},
     };
     tl_status status = TL_OK;
     for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
@@ -204,10 +218,8 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
 static void explain_not_finite(training *t, const tl_batch *batch, double loss) {
     tl_tape_reset(t->tape);
     tl_tape_set_check_finite(t->tape, true);
-    tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
-    tl_tensor *again =
-        tl_cross_entropy(t->tape, logits, batch->labels,
-                         &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
+    tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
+    tl_tensor *again = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
     (void)tl_backward(t->tape, again);
     const tl_error *error = tl_tape_error(t->tape);
     (void)work_error(t->program,
@@ -237,13 +249,12 @@ static bool gradient_norm(training *t, double *norm) {
 /* One step. False after a failure, whose message was printed. */
 static bool train_step(training *t, const tl_batch *batch) {
     tl_optimizer_set_learning_rate(t->optimizer, tl_schedule_learning_rate(&t->schedule, t->step));
-    tl_tensor *logits = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
-    tl_tensor *loss =
-        tl_cross_entropy(t->tape, logits, batch->labels,
-                         &(tl_cross_entropy_config){.label_smoothing = t->label_smoothing});
-    if (tl_backward(t->tape, loss) != TL_OK) {
-        (void)work_error(t->program, "step %" PRId64 ": %s", t->step,
-                         tl_tape_error(t->tape)->message);
+    tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
+    tl_tensor *loss = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
+    if (loss == NULL || tl_backward(t->tape, loss) != TL_OK) {
+        tl_error error;
+        (void)copy_tape_error(t->tape, &error);
+        (void)work_error(t->program, "step %" PRId64 ": %s", t->step, error.message);
         return false;
     }
     const double value = (double)tl_tensor_item(loss);
@@ -252,7 +263,7 @@ static bool train_step(training *t, const tl_batch *batch) {
         explain_not_finite(t, batch, value);
         return false;
     }
-    t->correct += tl_count_correct(logits, batch->labels);
+    t->task->add(output, batch, t->sums);
     t->loss_sum += value * (double)batch->count;
     t->seen += batch->count;
     t->grad_norm_sum += norm;
@@ -276,11 +287,13 @@ static double mean(double sum, int64_t count) {
 static void show_progress(training *t, progress *bar) {
     char label[64];
     char text[96];
+    double metrics[TASK_METRICS];
     (void)snprintf(label, sizeof label, "epoch %" PRId64 "/%" PRId64, t->epoch + 1, t->epochs);
-    (void)snprintf(text, sizeof text, "loss %.4f  accuracy %.2f%%", mean(t->loss_sum, t->seen),
-                   100.0 * mean((double)t->correct, t->seen));
+    const int used = snprintf(text, sizeof text, "loss %.4f  ", mean(t->loss_sum, t->seen));
+    compute_metrics(t->task, t->sums, metrics);
+    task_text(t->task, metrics, text + used, sizeof text - (size_t)used);
     progress_update(bar, label, t->seen / t->batch_size, tl_loader_batches(t->loader),
-                    (double)t->batch_size, "images", text);
+                    (double)t->batch_size, t->task->unit, text);
 }
 
 /* ------------------------------------------------------------------ epochs */
@@ -305,42 +318,45 @@ static outcome stop_after_interrupt(training *t, progress *bar, double started) 
     return INTERRUPTED;
 }
 
-static void print_summary(const history_row *row, int64_t epochs) {
-    printf("epoch %.0f/%" PRId64 "  train loss %.4f accuracy %.2f%%  test loss %.4f accuracy "
-           "%.2f%%  %.1f s  peak %.0f MB  lr %.3g  |g| %.3g\n",
-           row->epoch, epochs, row->train_loss, 100.0 * row->train_accuracy, row->test_loss,
-           100.0 * row->test_accuracy, row->seconds, row->peak_bytes / 1e6, row->learning_rate,
-           row->grad_norm);
+static void print_summary(const training *t, const history_row *row) {
+    char train[96];
+    char test[96];
+    task_text(t->task, row->train_metrics, train, sizeof train);
+    task_text(t->task, row->test_metrics, test, sizeof test);
+    printf("epoch %.0f/%" PRId64 "  train loss %.4f %s  test loss %.4f %s  %.1f s  peak %.0f MB  "
+           "lr %.3g  |g| %.3g\n",
+           row->epoch, t->epochs, row->train_loss, train, row->test_loss, test, row->seconds,
+           row->peak_bytes / 1e6, row->learning_rate, row->grad_norm);
     (void)fflush(stdout);
 }
 
 /* The epoch is complete: row, log, checkpoint. */
 static outcome close_epoch(training *t, const evaluation *test, double started) {
     tl_error error;
-    const history_row row = {
+    history_row row = {
         .epoch = (double)(t->epoch + 1),
         .train_loss = mean(t->loss_sum, t->seen),
-        .train_accuracy = mean((double)t->correct, t->seen),
         .test_loss = test->loss,
-        .test_accuracy = test->accuracy,
         .seconds = t->seconds + seconds_now() - started,
         .peak_bytes = (double)tl_context_memory(t->context).peak,
         .learning_rate = tl_optimizer_learning_rate(t->optimizer),
         .grad_norm = mean(t->grad_norm_sum, t->grad_norm_count),
     };
+    compute_metrics(t->task, t->sums, row.train_metrics);
+    memcpy(row.test_metrics, test->metrics, sizeof row.test_metrics);
     if (!history_add(&t->history, &row)) {
         (void)work_error(t->program, "history: out of memory");
         return FAILED;
     }
     t->epoch++;
     t->loss_sum = 0.0;
-    t->correct = 0;
+    memset(t->sums, 0, sizeof t->sums);
     t->seen = 0;
     t->grad_norm_sum = 0.0;
     t->grad_norm_count = 0;
     t->seconds = 0.0;
     (void)tl_loader_start_epoch(t->loader, t->epoch);
-    print_summary(&row, t->epochs);
+    print_summary(t, &row);
     if (t->log != NULL && history_write_csv(&t->history, t->log, &error) != TL_OK) {
         (void)work_error(t->program, "%s", error.message);
         return FAILED;
@@ -363,7 +379,7 @@ static bool next_batch(training *t, tl_batch *batch) {
 static tl_status test_model(training *t, evaluation *test, tl_error *error) {
     tl_profile_begin(t->profile, PROFILING_EVALUATION);
     tl_tape_set_profile(t->tape, NULL);
-    const tl_status status = evaluate(t->tape, t->model, t->test, t->batch_size, test, error);
+    const tl_status status = evaluate(t, test, error);
     tl_tape_set_profile(t->tape, t->profile);
     tl_profile_end(t->profile);
     return status;
@@ -437,6 +453,7 @@ int training_run(training *t) {
 }
 
 void training_free(training *t) {
+    task_scratch_free(&t->scratch);
     history_free(&t->history);
     tl_loader_free(t->loader);
     tl_optimizer_free(t->optimizer);

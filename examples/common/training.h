@@ -1,4 +1,4 @@
-/* training.h - the training loop of the classifiers: epochs, evaluation, log, checkpoints, resume.
+/* training.h - the training loop of all trainers: epochs, evaluation, log, checkpoints, resume.
  *
  * A run that is stopped - by --stop-after, Ctrl-C in the middle of an epoch, or SIGKILL after a
  * checkpoint - and resumed does the same steps with the same bits as one that is not.
@@ -10,9 +10,11 @@
 
 #include "common/history.h"
 #include "common/options.h"
+#include "common/task.h"
 
 typedef struct training {
     const char *program; /* for messages */
+    const task *task;
     option_table *options;
     tl_context *context;
     tl_tape *tape;
@@ -36,25 +38,25 @@ typedef struct training {
     /* where the run stands */
     int64_t epoch; /* completed */
     int64_t step;
-    double loss_sum; /* of the epoch so far, over images */
-    int64_t correct;
+    double loss_sum;        /* of the epoch so far, over images */
+    double sums[TASK_SUMS]; /* of the task's metrics, likewise */
     int64_t seen;
     double grad_norm_sum;
     int64_t grad_norm_count;
     double seconds; /* spent on the epoch before this process */
     history history;
+    task_scratch scratch;
     bool saved; /* a checkpoint was written or read: it is named in messages */
 } training;
 
 typedef struct evaluation {
     double loss;
-    double accuracy;
+    double metrics[TASK_METRICS];
     int64_t count;
 } evaluation;
 
-/* Loss and accuracy on a dataset, in evaluation mode, without recording. */
-tl_status evaluate(tl_tape *tape, tl_model *model, const tl_dataset *dataset, int64_t batch_size,
-                   evaluation *result, tl_error *error);
+/* Loss and metrics on the test set, in evaluation mode, without recording. */
+tl_status evaluate(training *t, evaluation *result, tl_error *error);
 
 /* Puts model, optimizer and loop where a checkpoint's state says. */
 tl_status training_restore(training *t, const tl_state *state, tl_error *error);

@@ -1,0 +1,196 @@
+#include "common/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "common/interrupt.h"
+#include "common/options_state.h"
+#include "common/training.h"
+
+/* Everything the program holds. */
+typedef struct session {
+    trainer *t;
+    tl_context *context;
+    tl_state *state; /* of --resume or --evaluate */
+    image_data data;
+    training training;
+} session;
+
+static void session_free(session *x) {
+    training_free(&x->training);
+    image_data_free(&x->data);
+    tl_state_free(x->state);
+    tl_context_free(x->context);
+    options_free(&x->t->table);
+}
+
+/* What was asked for cannot be: exit code 2; it went wrong: 1. */
+static int explain(const trainer *t, const tl_error *error) {
+    return error->status == TL_ERROR_INVALID_ARGUMENT
+               ? usage_error(t->program, "%s", error->message)
+               : work_error(t->program, "%s", error->message);
+}
+
+static tl_status prepare_training(session *x, tl_error *error) {
+    const trainer *t = x->t;
+    const training_settings *s = t->settings;
+    training *run = &x->training;
+    const tl_dataset_info *info = tl_dataset_describe(x->data.train);
+    run->loader = tl_loader_create(x->context, x->data.train,
+                                   &(tl_loader_config){.batch_size = s->batch_size,
+                                                       .shuffle = true,
+                                                       .drop_last = info->count >= s->batch_size,
+                                                       .seed = (uint64_t)s->seed,
+                                                       .augment = t->augment,
+                                                       .threads = (int)s->loader_threads},
+                                   error);
+    if (run->loader == NULL) {
+        return error->status;
+    }
+    if (run->model == NULL) {
+        run->model = t->create(x->t, x->context, info, error);
+    }
+    if (run->model == NULL) {
+        return error->status;
+    }
+    run->optimizer = training_create_optimizer(s, tl_model_parameters(run->model), error);
+    if (run->optimizer == NULL) {
+        return error->status;
+    }
+    run->schedule = training_schedule(s, tl_loader_batches(run->loader));
+    if (tl_schedule_check(&run->schedule, error) != TL_OK) {
+        return error->status;
+    }
+    tl_tape_set_random(run->tape, (uint64_t)s->seed, 0);
+    run->input = info;
+    run->options = &x->t->table;
+    run->epochs = s->epochs;
+    run->stop_after = s->stop_after;
+    run->label_smoothing = t->label_smoothing;
+    run->clip_norm = s->clip_norm;
+    run->checkpoint = s->checkpoint;
+    run->log = s->log;
+    run->profile_path = s->profile;
+    return x->state != NULL ? training_restore(run, x->state, error) : TL_OK;
+}
+
+static int load_state(session *x, const char *path) {
+    const char *program = x->t->program;
+    tl_error error;
+    x->state = tl_checkpoint_load(x->context, path, &error);
+    if (x->state == NULL) {
+        return work_error(program, "%s", error.message);
+    }
+    if (options_restore(&x->t->table, x->state, &error) != TL_OK) {
+        return error.status == TL_ERROR_INVALID_ARGUMENT
+                   ? usage_error(program, "%s: %s", path, error.message)
+                   : work_error(program, "%s: %s", path, error.message);
+    }
+    x->t->restored = true;
+    x->training.model = tl_model_create_from_state(x->context, x->state, &error);
+    return x->training.model != NULL ? EXIT_DONE
+                                     : work_error(program, "%s: %s", path, error.message);
+}
+
+static void print_head(const session *x) {
+    const training *run = &x->training;
+    const tl_dataset_info *info = tl_dataset_describe(x->data.train);
+    char optimizer[32];
+    option_value_text(options_find(&x->t->table, "optimizer"), optimizer, sizeof optimizer);
+    printf("%s: %" PRId64 " parameters, %" PRId64 " training and %" PRId64 " test %s of "
+           "%" PRId64 "x%" PRId64 "x%" PRId64 "; %s, %s, %d threads\n",
+           tl_model_kind(run->model), tl_parameters_trainable_size(tl_model_parameters(run->model)),
+           info->count, tl_dataset_describe(x->data.test)->count, x->t->task->unit, info->height,
+           info->width, info->channels, optimizer, tl_context_isa(x->context),
+           tl_context_threads(x->context));
+    if (run->epoch > 0 || run->step > 0) {
+        printf("resumed %s after %" PRId64 " epochs, %" PRId64 " steps\n", x->t->settings->resume,
+               run->epoch, run->step);
+    }
+    (void)fflush(stdout);
+}
+
+static int evaluate_checkpoint(session *x) {
+    const trainer *t = x->t;
+    tl_error error;
+    evaluation result;
+    if (evaluate(&x->training, &result, &error) != TL_OK) {
+        return work_error(t->program, "evaluation: %s", error.message);
+    }
+    if (interrupt_requested()) {
+        (void)work_error(t->program, "interrupted");
+        return EXIT_INTERRUPTED;
+    }
+    char text[96];
+    task_text(t->task, result.metrics, text, sizeof text);
+    printf("%s: test loss %.4f %s on %" PRId64 " %s\n", t->settings->evaluate, result.loss, text,
+           result.count, t->task->unit);
+    return EXIT_DONE;
+}
+
+static int run(session *x) {
+    trainer *t = x->t;
+    const training_settings *s = t->settings;
+    training *run = &x->training;
+    tl_error error = {0};
+    if (s->resume != NULL && s->evaluate != NULL) {
+        return usage_error(t->program, "--resume and --evaluate exclude each other");
+    }
+    if (s->profile != NULL && s->evaluate != NULL) {
+        return usage_error(t->program, "--profile is of training; --evaluate does none");
+    }
+    x->context = tl_context_create(&(tl_context_config){
+        .threads = (int)s->threads, .memory_limit = s->memory_limit, .error = &error});
+    if (x->context == NULL) {
+        return usage_error(t->program, "%s", error.message);
+    }
+    run->program = t->program;
+    run->task = t->task;
+    run->history.task = t->task;
+    run->context = x->context;
+    run->tape = tl_tape_create(x->context);
+    if (run->tape == NULL) {
+        return work_error(t->program, "out of memory");
+    }
+    const char *source = s->resume != NULL ? s->resume : s->evaluate;
+    int code = source != NULL ? load_state(x, source) : EXIT_DONE;
+    code = code == EXIT_DONE ? t->check(t) : code;
+    if (code != EXIT_DONE) {
+        return code;
+    }
+    run->batch_size = s->batch_size;
+    if (t->load(t, x->context, s->evaluate != NULL, &x->data, &error) != TL_OK) {
+        return explain(t, &error);
+    }
+    run->test = x->data.test;
+    if (run->model != NULL &&
+        t->require_fit(run->model, tl_dataset_describe(x->data.test), &error) != TL_OK) {
+        return usage_error(t->program, "%s: %s", source, error.message);
+    }
+    if (s->evaluate != NULL) {
+        return evaluate_checkpoint(x);
+    }
+    if (prepare_training(x, &error) != TL_OK) {
+        return explain(t, &error);
+    }
+    tl_state_free(x->state);
+    x->state = NULL;
+    print_head(x);
+    return training_run(run);
+}
+
+int trainer_main(trainer *t, int argc, char **argv) {
+    t->table = (option_table){.program = t->program,
+                              .summary = t->summary,
+                              .options = t->options,
+                              .count = t->option_count};
+    int code;
+    if (!options_parse(&t->table, argc, argv, &code)) {
+        return code;
+    }
+    interrupt_install();
+    session x = {.t = t};
+    code = run(&x);
+    session_free(&x);
+    return code;
+}

@@ -1,0 +1,65 @@
+/* training_options.h - the options that all trainers have. */
+#ifndef EXAMPLE_TRAINING_OPTIONS_H
+#define EXAMPLE_TRAINING_OPTIONS_H
+
+#include <tapeline/tapeline.h>
+
+#include "common/options.h"
+
+enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
+
+/* How to train, and what to keep of it. */
+typedef struct training_settings {
+    int64_t epochs;
+    int64_t stop_after;
+    int64_t batch_size;
+    int optimizer;
+    double learning_rate; /* NAN: not given */
+    double momentum;
+    double weight_decay; /* NAN: not given */
+    int schedule;
+    double warmup_epochs;
+    double clip_norm;
+    int64_t seed;
+    int64_t threads;
+    int64_t loader_threads;
+    uint64_t memory_limit;
+    const char *checkpoint;
+    const char *resume;
+    const char *log;
+    const char *profile;
+    const char *evaluate;
+} training_settings;
+
+/* The attention modules of a network. */
+typedef struct attention_settings {
+    int kind; /* tl_attention_kind */
+    int64_t key_divisor;
+    int64_t heads;
+    int normalization;
+    int pairwise;
+    bool use_scale;
+    int implementation;
+} attention_settings;
+
+enum { TRAINING_OPTIONS = 19, ATTENTION_OPTIONS = 7 };
+
+/* 15 epochs of batches of 128 by SGD with one cycle, seed 1. */
+training_settings training_settings_default(void);
+/* No attention; else one head, key channels half of all. */
+attention_settings attention_settings_default(void);
+
+/* Fill `options`, whose entries then point into *s; return how many there are. */
+size_t training_options(training_settings *s, option *options);
+size_t attention_options(attention_settings *s, option *options);
+
+/* Fills in what was not given: a learning rate of `sgd_rate` for SGD and 0.003 for the others, and
+ * the optimizer's usual weight decay. */
+void training_settings_resolve(training_settings *s, double sgd_rate);
+
+/* NULL after an error. */
+tl_optimizer *training_create_optimizer(const training_settings *s, tl_parameters *parameters,
+                                        tl_error *error);
+tl_schedule_config training_schedule(const training_settings *s, int64_t steps_per_epoch);
+
+#endif
