@@ -175,8 +175,9 @@ int main(int argc, char **argv) {
                   .width = 32,
                   .attention = attention_settings_default(),
                   .training = training_settings_default()};
-    s.training.epochs = 5;
+    s.training.epochs = 10;
     s.training.batch_size = 16;
+    s.training.optimizer = OPTIMIZER_ADAMW;
     option options[OPTION_COUNT];
     trainer t = {
         .program = "train_dense",

@@ -1,5 +1,6 @@
 #include "common/task.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -79,6 +80,39 @@ const task task_segment = {
                 {.name = "pixel_accuracy", .over = RIGHT_PIXELS, .under = PIXELS, .percent = true}},
     .loss = segment_loss,
     .add = segment_add,
+};
+
+/* ------------------------------------------------------------------ stereo */
+
+enum { ERROR, BAD_PIXELS, TARGETS };
+
+static const double bad_from = 3.0;
+
+static tl_tensor *stereo_loss(tl_tape *tape, tl_tensor *output, const tl_batch *batch,
+                              double label_smoothing, task_scratch *scratch) {
+    (void)label_smoothing;
+    (void)scratch;
+    return tl_smooth_l1_loss(tape, output, tl_input(tape, &batch->targets), 1.0);
+}
+
+static void stereo_add(tl_tensor *output, const tl_batch *batch, double sums[TASK_SUMS]) {
+    const tl_real *found = tl_tensor_data(output);
+    const int64_t pixels = pixels_of(batch);
+    for (int64_t i = 0; i < pixels; i++) {
+        const double distance = fabs((double)found[i] - (double)batch->targets.data[i]);
+        sums[ERROR] += distance;
+        sums[BAD_PIXELS] += distance > bad_from ? 1.0 : 0.0;
+    }
+    sums[TARGETS] += (double)pixels;
+}
+
+const task task_stereo = {
+    .unit = "pairs",
+    .metric_count = 2,
+    .metrics = {{.name = "end_point_error", .over = ERROR, .under = TARGETS},
+                {.name = "bad_3", .over = BAD_PIXELS, .under = TARGETS, .percent = true}},
+    .loss = stereo_loss,
+    .add = stereo_add,
 };
 
 /* ------------------------------------------------------------------ all */

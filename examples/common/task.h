@@ -37,6 +37,11 @@ extern const task task_classify;
 /* logits [N, H, W, 2] of background and figure; cross-entropy over the pixels; intersection over
  * union of the figure's pixels in all images together, and the accuracy of pixels. */
 extern const task task_segment;
+/* disparities [N, H, W]; smooth L1 (beta = 1 pixel) against the targets; the end-point error
+ * |output
+ * - target| in pixels, and the share of pixels where it exceeds 3. All pixels count, hidden ones
+ * too. */
+extern const task task_stereo;
 
 double task_metric_value(const task_metric *metric, const double sums[TASK_SUMS]);
 

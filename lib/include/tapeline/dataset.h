@@ -1,8 +1,8 @@
-/* dataset.h - labelled images in memory: files, arrays and a procedural task.
+/* dataset.h - labelled images in memory: files, arrays and procedural tasks.
  *
  * A dataset holds 8-bit images, channels-last, with one class label each and, for dense tasks, one
- * label per pixel. It is read-only once created, so any number of loaders (loader.h) may share it.
- * All its memory is tracked by its context.
+ * label or one number per pixel. It is read-only once created, so any number of loaders (loader.h)
+ * may share it. All its memory is tracked by its context.
  *
  * Files are not trusted: sizes in headers are checked against what is there, memory is allocated as
  * data arrive, checksums of compressed files are verified to the last byte. Whatever is wrong is
@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-enum { TL_DATASET_MAX_CHANNELS = 4 };
+enum { TL_DATASET_MAX_CHANNELS = 6 }; /* a pair of colour images */
 
 typedef struct tl_dataset tl_dataset;
 
@@ -37,14 +37,15 @@ typedef struct tl_dataset_info {
     const int32_t *labels;          /* [count] */
     const uint8_t *masks;           /* [count, height, width], a class per pixel; or NULL */
     int mask_classes;               /* mask values are 0 ... mask_classes - 1; 0 without masks */
+    const float *targets;           /* [count, height, width], a number per pixel; or NULL */
     /* What normalisation subtracts and divides by, per channel, on the scale where white is 1. */
     double mean[TL_DATASET_MAX_CHANNELS];
     double deviation[TL_DATASET_MAX_CHANNELS];
 } tl_dataset_info;
 
-/* A dataset of the caller's own images, which are copied, as are labels and masks; class names are
- * not copied and must outlive the dataset. Where all deviations are 0, mean and deviation are
- * computed from the images (a constant channel gets deviation 1). */
+/* A dataset of the caller's own images, which are copied, as are labels, masks and targets; class
+ * names are not copied and must outlive the dataset. Where all deviations are 0, mean and deviation
+ * are computed from the images (a constant channel gets deviation 1). */
 TL_API tl_dataset *tl_dataset_create(tl_context *context, const tl_dataset_info *info,
                                      tl_error *error);
 
@@ -111,6 +112,31 @@ typedef struct tl_long_range_config {
 TL_API tl_dataset *tl_dataset_create_long_range(tl_context *context,
                                                 const tl_long_range_config *config,
                                                 tl_error *error);
+
+/* ---- stereo: pairs of images of the same scene from two eyes, made by a program
+ *
+ * An image has six channels: red, green and blue of the left eye, then of the right. The target of
+ * a pixel is its disparity: what the left eye sees at column x, the right eye sees at column
+ * x - disparity of the same row, unless something nearer hides it there or it lies outside. Scenes
+ * are slanted planes: a textured background, and 3 to 6 rectangles and ellipses before it, of which
+ * about two in five have no texture at all, so that only their outlines can be matched. Disparities
+ * lie above 0 and below `max_disparity`. Both eyes have noise of their own. There is one class.
+ * See docs/datasets.md.
+ *
+ * Pair i of a split depends on (seed, split, height, width, max_disparity, i) alone; training and
+ * test pairs come from disjoint random streams. */
+typedef struct tl_stereo_config {
+    int64_t count;     /* pairs; 0: 2,000 for training, 200 for test */
+    int height;        /* 0: 64; 16 to 1024 */
+    int width;         /* 0: 128; 32 to 2048, at least twice max_disparity */
+    int max_disparity; /* in pixels; 0: 32; 8 to 256 */
+    uint64_t seed;
+    tl_split split;
+} tl_stereo_config;
+
+/* `config` may be NULL: all defaults. */
+TL_API tl_dataset *tl_dataset_create_stereo(tl_context *context, const tl_stereo_config *config,
+                                            tl_error *error);
 
 #ifdef __cplusplus
 }

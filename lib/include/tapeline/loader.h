@@ -18,7 +18,8 @@ extern "C" {
 #endif
 
 /* Random changes to an image, redrawn every epoch. All zero: none. Masks are cropped and flipped
- * with their image. */
+ * with their image; a dataset with targets takes neither crops nor flips, which could change them.
+ */
 typedef struct tl_augment_config {
     int crop_padding;     /* a crop of the image's size from the image with this many black pixels
                              (class 0 in masks) around it: shifts by up to so many each way */
@@ -44,6 +45,7 @@ typedef struct tl_batch {
     tl_array images;        /* [B, H, W, C]: (pixel / 255 - mean) / deviation, per channel */
     const int32_t *labels;  /* [B] */
     const uint8_t *masks;   /* [B, H, W], or NULL if the dataset has none */
+    tl_array targets;       /* [B, H, W]; its data are NULL if the dataset has none */
     const int64_t *indices; /* [B]: which images of the dataset */
 } tl_batch;
 

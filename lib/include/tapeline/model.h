@@ -21,7 +21,8 @@ typedef struct tl_model tl_model;
 TL_API void tl_model_free(tl_model *model);
 
 /* Images [N, H, W, C] -> what the model predicts: logits [N, classes] for classifiers, or
- * [N, H, W, classes] for a dense head. Releases its own intermediate results, not x. */
+ * [N, H, W, classes] for a dense head, disparities [N, H, W] for pairs of images. Releases its own
+ * intermediate results, not x. */
 TL_API tl_tensor *tl_model_forward(tl_model *model, tl_tape *tape, tl_tensor *x);
 
 /* An attention module of a model and what it is about to work on. */
@@ -44,7 +45,7 @@ TL_API tl_tensor *tl_model_visit_attention(tl_model *model, tl_tape *tape, tl_te
 /* Its parameters and running statistics; they belong to the model. */
 TL_API tl_parameters *tl_model_parameters(const tl_model *model);
 
-/* "resnet_cifar", "local_resnet". */
+/* "resnet_cifar", "local_resnet", "stereo_net". */
 TL_API const char *tl_model_kind(const tl_model *model);
 
 /* The value of an integer, boolean or choice field of the configuration ("depth", "classes");

@@ -9,6 +9,7 @@
 #include <tapeline/checkpoint.h>
 #include <tapeline/context.h>
 #include <tapeline/convolution.h>
+#include <tapeline/cost_volume.h>
 #include <tapeline/dataset.h>
 #include <tapeline/dropout.h>
 #include <tapeline/efficient_attention.h>
@@ -35,6 +36,7 @@
 #include <tapeline/shape.h>
 #include <tapeline/softmax.h>
 #include <tapeline/state.h>
+#include <tapeline/stereo_net.h>
 #include <tapeline/tape.h>
 #include <tapeline/tensor.h>
 #include <tapeline/upsample.h>

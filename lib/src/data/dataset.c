@@ -27,6 +27,7 @@ tl_dataset *tl_dataset_create_empty(tl_context *context, const tl_dataset_info *
     dataset->info.images = NULL;
     dataset->info.labels = NULL;
     dataset->info.masks = NULL;
+    dataset->info.targets = NULL;
     return dataset;
 }
 
@@ -35,6 +36,7 @@ static void release_arrays(tl_context *context, const tl_dataset *dataset) {
     tl_memory_release(context, dataset->images, capacity * image_bytes(dataset));
     tl_memory_release(context, dataset->labels, capacity * sizeof(int32_t));
     tl_memory_release(context, dataset->masks, capacity * image_pixels(dataset));
+    tl_memory_release(context, dataset->targets, capacity * image_pixels(dataset) * sizeof(float));
 }
 
 void tl_dataset_free(tl_dataset *dataset) {
@@ -48,7 +50,8 @@ void tl_dataset_free(tl_dataset *dataset) {
 /* Moves the content to arrays of exactly `capacity` images, at least as many as there are. */
 static tl_status resize(tl_dataset *dataset, int64_t capacity, tl_error *error) {
     const size_t bytes = image_bytes(dataset);
-    if (capacity > INT64_MAX / (int64_t)(bytes + image_pixels(dataset) + sizeof(int32_t))) {
+    const size_t pixels = image_pixels(dataset);
+    if (capacity > INT64_MAX / (int64_t)(bytes + pixels * (1 + sizeof(float)) + sizeof(int32_t))) {
         return tl_fail(error, TL_ERROR_OUT_OF_MEMORY,
                        "dataset: %lld images of %zu bytes are too many", (long long)capacity,
                        bytes);
@@ -59,9 +62,12 @@ static tl_status resize(tl_dataset *dataset, int64_t capacity, tl_error *error) 
     moved.images = tl_memory_allocate(dataset->context, room * bytes);
     moved.labels = tl_memory_allocate(dataset->context, room * sizeof(int32_t));
     const bool wants_masks = dataset->info.mask_classes > 0;
-    moved.masks =
-        wants_masks ? tl_memory_allocate(dataset->context, room * image_pixels(dataset)) : NULL;
-    if (moved.images == NULL || moved.labels == NULL || (wants_masks && moved.masks == NULL)) {
+    moved.masks = wants_masks ? tl_memory_allocate(dataset->context, room * pixels) : NULL;
+    moved.targets = dataset->has_targets
+                        ? tl_memory_allocate(dataset->context, room * pixels * sizeof(float))
+                        : NULL;
+    if (moved.images == NULL || moved.labels == NULL || (wants_masks && moved.masks == NULL) ||
+        (dataset->has_targets && moved.targets == NULL)) {
         release_arrays(dataset->context, &moved);
         return tl_memory_fail(dataset->context, error, "dataset: images and labels",
                               room * (bytes + sizeof(int32_t)));
@@ -71,13 +77,17 @@ static tl_status resize(tl_dataset *dataset, int64_t capacity, tl_error *error) 
         memcpy(moved.images, dataset->images, count * bytes);
         memcpy(moved.labels, dataset->labels, count * sizeof(int32_t));
         if (wants_masks) {
-            memcpy(moved.masks, dataset->masks, count * image_pixels(dataset));
+            memcpy(moved.masks, dataset->masks, count * pixels);
+        }
+        if (dataset->has_targets) {
+            memcpy(moved.targets, dataset->targets, count * pixels * sizeof(float));
         }
     }
     release_arrays(dataset->context, dataset);
     moved.info.images = moved.images;
     moved.info.labels = moved.labels;
     moved.info.masks = moved.masks;
+    moved.info.targets = moved.targets;
     *dataset = moved;
     return TL_OK;
 }
@@ -182,10 +192,19 @@ static tl_status check_values(const tl_dataset_info *info, tl_error *error) {
                            (long long)(i / pixels), info->mask_classes - 1, info->masks[i]);
         }
     }
+    const int64_t targets = info->targets != NULL ? info->height * info->width : 0;
+    for (int64_t i = 0; i < info->count * targets; i++) {
+        if (!isfinite(info->targets[i])) {
+            return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
+                           "dataset: targets %lld: expected finite numbers, found %g",
+                           (long long)(i / targets), (double)info->targets[i]);
+        }
+    }
     return TL_OK;
 }
 
 static tl_status fill(tl_dataset *dataset, const tl_dataset_info *info, tl_error *error) {
+    dataset->has_targets = info->targets != NULL;
     TL_TRY(tl_dataset_reserve(dataset, info->count, error));
     const size_t count = (size_t)info->count;
     dataset->info.count = info->count;
@@ -193,6 +212,9 @@ static tl_status fill(tl_dataset *dataset, const tl_dataset_info *info, tl_error
     memcpy(dataset->labels, info->labels, count * sizeof(int32_t));
     if (info->masks != NULL) {
         memcpy(dataset->masks, info->masks, count * image_pixels(dataset));
+    }
+    if (info->targets != NULL) {
+        memcpy(dataset->targets, info->targets, count * image_pixels(dataset) * sizeof(float));
     }
     for (int64_t c = 0; c < info->channels; c++) {
         if (info->deviation[c] != 0) {

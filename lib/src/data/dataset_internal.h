@@ -9,9 +9,11 @@
 struct tl_dataset {
     tl_context *context;
     int64_t capacity; /* images there is memory for */
-    uint8_t *images;  /* info.images, info.labels, info.masks, writable */
+    uint8_t *images;  /* info.images, labels, masks and targets, writable */
     int32_t *labels;
     uint8_t *masks;
+    float *targets;
+    bool has_targets; /* set it before room is made */
     tl_dataset_info info;
 };
 

@@ -25,7 +25,8 @@ typedef struct loader_slot {
     tl_real *images;
     int32_t *labels;
     int64_t *indices;
-    uint8_t *masks; /* NULL if the dataset has none */
+    uint8_t *masks;   /* NULL if the dataset has none */
+    tl_real *targets; /* likewise */
 } loader_slot;
 
 typedef struct loader_worker {
@@ -75,6 +76,9 @@ static void make_batch(tl_loader *loader, int64_t number, uint8_t *scratch) {
         tl_augment_sample(&loader->plan, loader->epoch, index, scratch,
                           slot->images + i * pixels * info->channels,
                           slot->masks != NULL ? slot->masks + i * pixels : NULL);
+        for (int64_t p = 0; p < pixels && slot->targets != NULL; p++) {
+            slot->targets[i * pixels + p] = (tl_real)info->targets[index * pixels + p];
+        }
     }
 }
 
@@ -201,6 +205,10 @@ static tl_status resolve(tl_loader_config *config, const tl_dataset_info *info, 
                        config->threads);
     }
     const tl_augment_config *augment = &config->augment;
+    if (info->targets != NULL && (augment->crop_padding != 0 || augment->horizontal_flip)) {
+        return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
+                       "loader: a dataset with targets can be neither cropped nor flipped");
+    }
     const int64_t side = info->height < info->width ? info->height : info->width;
     if (augment->crop_padding < 0 || augment->crop_padding > side) {
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
@@ -244,8 +252,13 @@ static bool allocate_slot(tl_loader *loader, loader_slot *slot) {
     if (wants_masks) {
         slot->masks = tl_memory_allocate(loader->context, images * image_pixels(loader));
     }
+    const bool wants_targets = loader->plan.info->targets != NULL;
+    if (wants_targets) {
+        slot->targets =
+            tl_memory_allocate(loader->context, images * image_pixels(loader) * sizeof(tl_real));
+    }
     return slot->images != NULL && slot->labels != NULL && slot->indices != NULL &&
-           (!wants_masks || slot->masks != NULL);
+           (!wants_masks || slot->masks != NULL) && (!wants_targets || slot->targets != NULL);
 }
 
 static tl_status allocate(tl_loader *loader, tl_error *error) {
@@ -279,6 +292,7 @@ static void release(tl_loader *loader) {
         tl_memory_release(context, slot->labels, images * sizeof(int32_t));
         tl_memory_release(context, slot->indices, images * sizeof(int64_t));
         tl_memory_release(context, slot->masks, images * image_pixels(loader));
+        tl_memory_release(context, slot->targets, images * image_pixels(loader) * sizeof(tl_real));
     }
     tl_memory_release(context, loader->order, (size_t)info->count * sizeof(int64_t));
     tl_memory_release(context, loader->normalization, normalization_bytes(loader));
@@ -366,6 +380,9 @@ bool tl_loader_next(tl_loader *loader, tl_batch *batch) {
                    .data = slot->images},
         .labels = slot->labels,
         .masks = slot->masks,
+        .targets = {.rank = 3,
+                    .shape = {slot->count, info->height, info->width},
+                    .data = slot->targets},
         .indices = slot->indices,
     };
     return true;

@@ -8,6 +8,7 @@
  */
 #include "core/context_internal.h"
 #include "data/dataset_internal.h"
+#include "data/synthetic_noise.h"
 
 #include <tapeline/random.h>
 
@@ -26,7 +27,6 @@ enum {
     DEFAULT_TRAIN = 20000,
     DEFAULT_TEST = 2000,
     PLACING_TRIES = 24, /* for one glyph, before the whole layout starts again */
-    NOISE_REACH = 15,   /* noise is a sum of two uniform numbers: -15 ... 15, deviation 6.5 */
     BACKGROUND = 32
 };
 
@@ -144,19 +144,6 @@ static void paint_figure(const char *const *rows, int side, point place, int col
     }
 }
 
-static void add_noise(const tl_random *random, int values, uint8_t *image) {
-    for (int i = 0; i < values; i += 16) {
-        uint32_t block[4];
-        tl_random_block(random->seed, random->stream, (UINT64_C(1) << 32) + (uint64_t)(i / 16),
-                        block);
-        for (int k = 0; k < 16 && i + k < values; k++) {
-            const int byte = (int)(block[k / 4] >> (8 * (k % 4)) & 0xff);
-            const int value = image[i + k] + (byte >> 4) + (byte & 15) - NOISE_REACH;
-            image[i + k] = (uint8_t)value; /* colours lie 32 to 240: nothing to clamp */
-        }
-    }
-}
-
 static void paint(const tl_random *random, const layout *scene, int image_size, uint8_t *image,
                   uint8_t *mask) {
     const int pixels = image_size * image_size;
@@ -179,7 +166,7 @@ static void paint(const tl_random *random, const layout *scene, int image_size, 
                 glyph_rows[scene->shapes[scene->target]][y][x] == '#';
         }
     }
-    add_noise(random, pixels * CHANNELS, image);
+    tl_synthetic_noise(random, (int64_t)pixels * CHANNELS, image);
 }
 
 /* Fills in the defaults and checks. */

@@ -12,6 +12,7 @@
     .channel_norm = &tl_channel_norm_kernels_##isa_, \
     .conv = &tl_conv_kernels_##isa_, \
     .copy = &tl_copy_kernels_##isa_, \
+    .cost_volume = &tl_cost_volume_kernels_##isa_, \
     .dropout = &tl_dropout_kernels_##isa_, \
     .efficient_attention = &tl_efficient_attention_kernels_##isa_, \
     .embedding = &tl_embedding_kernels_##isa_, \

@@ -43,6 +43,7 @@
 #include "kernels/k_channel_norm.h"
 #include "kernels/k_conv.h"
 #include "kernels/k_copy.h"
+#include "kernels/k_cost_volume.h"
 #include "kernels/k_dropout.h"
 #include "kernels/k_efficient_attention.h"
 #include "kernels/k_embedding.h"
@@ -67,6 +68,7 @@ typedef struct tl_kernels {
     const tl_channel_norm_kernels *channel_norm;
     const tl_conv_kernels *conv;
     const tl_copy_kernels *copy;
+    const tl_cost_volume_kernels *cost_volume;
     const tl_dropout_kernels *dropout;
     const tl_efficient_attention_kernels *efficient_attention;
     const tl_embedding_kernels *embedding;

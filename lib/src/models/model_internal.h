@@ -82,5 +82,6 @@ void tl_config_field_range(const tl_config_field *field, double *low, double *hi
 /* The kinds there are. */
 extern const tl_model_class tl_resnet_cifar_class;
 extern const tl_model_class tl_local_resnet_class;
+extern const tl_model_class tl_stereo_net_class;
 
 #endif

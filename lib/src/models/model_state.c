@@ -9,7 +9,8 @@ enum { FIELD_PATH_SIZE = 128, LARGEST_CONFIG = 512 };
 
 static const char prefix[] = "model";
 
-static const tl_model_class *const all_classes[] = {&tl_resnet_cifar_class, &tl_local_resnet_class};
+static const tl_model_class *const all_classes[] = {&tl_resnet_cifar_class, &tl_local_resnet_class,
+                                                    &tl_stereo_net_class};
 enum { CLASS_COUNT = sizeof all_classes / sizeof all_classes[0] };
 
 static tl_status save_field(const tl_config_field *field, const void *config, tl_state *state,
@@ -86,8 +87,9 @@ tl_model *tl_model_create_from_state(tl_context *context, const tl_state *state,
         }
     }
     if (class_ == NULL) {
-        (void)tl_fail(error, TL_ERROR_UNSUPPORTED,
-                      "model/kind: expected resnet_cifar or local_resnet, found '%.60s'", kind);
+        (void)tl_fail(
+            error, TL_ERROR_UNSUPPORTED,
+            "model/kind: expected resnet_cifar, local_resnet or stereo_net, found '%.60s'", kind);
         return NULL;
     }
     _Alignas(max_align_t) char config[LARGEST_CONFIG] = {0};
