@@ -17,6 +17,7 @@
 #include "common/attention_run.h"
 #include "common/interrupt.h"
 #include "common/options.h"
+#include "common/process_memory.h"
 
 static const char program[] = "attention_cost";
 
@@ -34,6 +35,7 @@ typedef struct settings {
     int64_t threads;
     uint64_t memory_limit;
     bool measure;
+    int module;
     double seconds;
     const char *csv;
 } settings;
@@ -41,7 +43,7 @@ typedef struct settings {
 static const settings default_settings = {
     .size = "64x64", .channels = 64, .batch = 1, .heads = 1, .sub_sample = 1, .seconds = 1};
 
-enum { OPTION_COUNT = 15, COMPARED = 3, LONGEST_SIDE = 1 << 24, MOST_CHANNELS = 1 << 16 };
+enum { OPTION_COUNT = 16, COMPARED = 3, LONGEST_SIDE = 1 << 24, MOST_CHANNELS = 1 << 16 };
 
 static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
     const option all[] = {
@@ -122,6 +124,11 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .type = OPTION_FLAG,
          .value = &s->measure,
          .help = "run what fits and print times and peaks"},
+        {.name = "module",
+         .type = OPTION_CHOICE,
+         .value = &s->module,
+         .choices = "all|efficient|tiled|materialized|composed",
+         .help = "measure this one only, and what the system says its process came to hold"},
         {.name = "seconds",
          .type = OPTION_NUMBER,
          .value = &s->seconds,
@@ -293,7 +300,8 @@ static void print_measurement(const char *label, const attention_measurement res
             (void)(which == 0   ? seconds_text(m->forward_seconds, text)
                    : which == 1 ? seconds_text(m->training_seconds, text)
                    : which == 2 ? scaled_text(m->inference_peak_bytes, "B", text)
-                                : scaled_text(m->peak_bytes, "B", text));
+                   : which == 3 ? scaled_text(m->peak_bytes, "B", text)
+                                : scaled_text(m->system_peak_bytes, "B", text));
         }
         printf("%*s", COLUMN_WIDTH, text);
     }
@@ -305,7 +313,11 @@ static int measure_all(const settings *s, attention_setup setup, uint64_t memory
     setup.memory_limit = memory; /* what does not fit must fail, not swap */
     char reasons[VARIANT_COUNT][TL_ERROR_MESSAGE_SIZE] = {{0}};
     for (int i = 0; i < VARIANT_COUNT; i++) {
+        if (s->module != 0 && i != s->module - 1) {
+            continue;
+        }
         tl_error error = {0};
+        const double before = process_memory_now();
         const tl_status status =
             attention_measure(&setup, (attention_variant)i, s->seconds, &results[i], &error);
         if (interrupt_requested()) {
@@ -316,6 +328,9 @@ static int measure_all(const settings *s, attention_setup setup, uint64_t memory
             return work_error(program, "%s: %s", attention_variant_name((attention_variant)i),
                               error.message);
         }
+        if (s->module != 0 && before > 0) { /* else modules' peaks could not be told apart */
+            results[i].system_peak_bytes = process_memory_peak() - before;
+        }
         (void)snprintf(reasons[i], sizeof reasons[i], "%s", error.message);
     }
     printf("\n");
@@ -324,6 +339,9 @@ static int measure_all(const settings *s, attention_setup setup, uint64_t memory
     print_measurement("  training", results, 1);
     print_measurement("peak memory: inference", results, 2);
     print_measurement("  training", results, 3);
+    if (s->module != 0) {
+        print_measurement("  the system's view", results, 4);
+    }
     for (int i = 0; i < VARIANT_COUNT; i++) {
         if (reasons[i][0] != '\0') {
             printf("%s: %s\n", attention_variant_name((attention_variant)i), reasons[i]);
@@ -343,7 +361,8 @@ static int write_csv(const char *path, const tl_attention_estimate e[COMPARED],
     (void)fprintf(file, "module,forward_flops,backward_flops,forward_flops_executed,"
                         "backward_flops_executed,saved_bytes,inference_peak_bytes,peak_bytes,fits,"
                         "measured_forward_seconds,measured_training_seconds,"
-                        "measured_inference_peak_bytes,measured_peak_bytes\n");
+                        "measured_inference_peak_bytes,measured_peak_bytes,"
+                        "measured_system_peak_bytes\n");
     for (int i = 0; i < VARIANT_COUNT; i++) {
         const attention_measurement *m = &results[i];
         if (i >= COMPARED && !(m->forward_seconds > 0)) {
@@ -359,12 +378,12 @@ static int write_csv(const char *path, const tl_attention_estimate e[COMPARED],
             (void)fprintf(file, ",,,,,,,,");
         }
         const double measured[] = {m->forward_seconds, m->training_seconds, m->inference_peak_bytes,
-                                   m->peak_bytes};
-        for (int j = 0; j < 4; j++) {
+                                   m->peak_bytes, m->system_peak_bytes};
+        for (int j = 0; j < 5; j++) {
             if (measured[j] > 0) {
                 (void)fprintf(file, "%.8g", measured[j]);
             }
-            (void)fputc(j < 3 ? ',' : '\n', file);
+            (void)fputc(j < 4 ? ',' : '\n', file);
         }
     }
     const bool failed = ferror(file) != 0;

@@ -25,6 +25,14 @@ grep -q '^efficient,134217728,268435456,.*,yes,' "$folder/cost.csv" || fail "FLO
 expect 0 "positions would fit, or the tiled implementation" "$cost" --size 1200 --channels 16 \
     --memory-limit 9M --measure --seconds 0 --threads 2
 grep -q "^  training .* ms .* ms .* - .* ms" "$folder/out" || fail "what fits was not measured"
+# what the context counts is what the system counts, within 10%
+expect 0 "the system's view" "$cost" --size 64x64 --channels 32 --measure --seconds 0 \
+    --module materialized --csv "$folder/cost.csv"
+if [ -r /proc/self/status ]; then
+    awk -F, '/^non-local materialized/ { exit !($14 > 0.9 * $13 && $14 < 1.1 * $13) }' \
+        "$folder/cost.csv" || fail "the system's view: $(cat "$folder/cost.csv")"
+fi
+grep -q '^efficient,.*,,,,,$' "$folder/cost.csv" || fail "another module was measured"
 expect 2 "--size wants HxW" "$cost" --size 64x
 expect 2 "heads must divide" "$cost" --heads 7
 expect 2 "unknown option '--sise'" "$cost" --sise 3

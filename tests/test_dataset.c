@@ -121,8 +121,8 @@ START_TEST(wrong_arguments_are_named) {
     wrong.labels = NULL;
     expect_failure(&wrong, TL_ERROR_INVALID_ARGUMENT, "found 4 (NULL arrays)");
     wrong = complete();
-    wrong.channels = 5;
-    expect_failure(&wrong, TL_ERROR_SHAPE, "1 to 4 channels, found [2, 3, 5]");
+    wrong.channels = 7;
+    expect_failure(&wrong, TL_ERROR_SHAPE, "1 to 6 channels, found [2, 3, 7]");
     wrong = complete();
     wrong.width = 0;
     expect_failure(&wrong, TL_ERROR_SHAPE, "found [2, 0, 2]");

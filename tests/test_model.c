@@ -257,6 +257,52 @@ START_TEST(local_networks_classify_and_segment) {
 }
 END_TEST
 
+/* A pair in, a disparity per pixel out; the state brings it back; mistakes are explained. */
+START_TEST(stereo_networks_give_disparities) {
+    tl_context *context = tl_context_create(NULL);
+    tl_tape *tape = tl_tape_create(context);
+    tl_error error;
+    tl_stereo_net_config config = tl_stereo_net_config_default();
+    config.max_disparity = 12;
+    config.width = 8;
+    config.groups = 4;
+    config.volume_width = 4;
+    config.attention = TL_ATTENTION_EFFICIENT;
+    config.attention_places = 1u << TL_STEREO_NET_FEATURES | 1u << TL_STEREO_NET_VOLUME;
+    tl_model *model = tl_stereo_net_create(context, &config, 1, &error);
+    ck_assert_msg(model != NULL, "%s", error.message);
+    tl_state *state = tl_state_create(context, &error);
+    ck_assert_int_eq(tl_model_save_state(model, state, &error), TL_OK);
+    tl_model *copy = tl_model_create_from_state(context, state, &error);
+    ck_assert_msg(copy != NULL, "%s", error.message);
+    tl_real *images = random_values(2 * 8 * 24 * 6, 5, -1, 1);
+    const tl_array array = ARRAY(images, 2, 8, 24, 6);
+    tl_tape_set_training(tape, false);
+    tl_tensor *y = tl_model_forward(model, tape, tl_input(tape, &array));
+    tl_tensor *again = tl_model_forward(copy, tape, tl_input(tape, &array));
+    ck_assert_msg(y != NULL, "%s", tl_tape_error(tape)->message);
+    ck_assert_int_eq(tl_tensor_rank(y), 3);
+    ck_assert_int_eq(tl_tensor_size(y), 2 * 8 * 24);
+    assert_same_bits("copy", tl_tensor_size(y), tl_tensor_data(y), tl_tensor_data(again));
+    for (int64_t i = 0; i < tl_tensor_size(y); i++) {
+        ck_assert(tl_tensor_data(y)[i] > 0 && tl_tensor_data(y)[i] < 8);
+    }
+    config.max_disparity = 14;
+    ck_assert_ptr_null(tl_stereo_net_create(context, &config, 1, &error));
+    assert_error(&error, TL_ERROR_INVALID_ARGUMENT, "a multiple of 4, found 14");
+    config.max_disparity = 12;
+    config.groups = 3;
+    ck_assert_ptr_null(tl_stereo_net_create(context, &config, 1, &error));
+    assert_error(&error, TL_ERROR_INVALID_ARGUMENT, "a multiple of groups, found 8 and 3");
+    free(images);
+    tl_state_free(state);
+    tl_model_free(copy);
+    tl_model_free(model);
+    tl_tape_free(tape);
+    tl_context_free(context);
+}
+END_TEST
+
 typedef struct visits {
     int count;
     char names[4][TL_NAME_SIZE];
@@ -335,6 +381,7 @@ int main(void) {
     tcase_add_test(test_case, a_state_brings_a_model_back);
     tcase_add_test(test_case, states_of_older_versions);
     tcase_add_test(test_case, local_networks_classify_and_segment);
+    tcase_add_test(test_case, stereo_networks_give_disparities);
     tcase_add_loop_test(test_case, attention_can_be_watched, 0, 2);
     return run_suite(suite);
 }

@@ -36,7 +36,9 @@ typedef struct attention_measurement {
     double training_seconds; /* forward and backward */
     double peak_bytes;       /* of training, x included */
     double inference_peak_bytes;
-    int steps; /* of training that were timed; times are medians */
+    double system_peak_bytes; /* how much more the process came to hold; attention_measure leaves
+                                 it to its caller, who knows what else the process did */
+    int steps;                /* of training that were timed; times are medians */
 } attention_measurement;
 
 /* Runs the module on random values: once to warm up, then for about `seconds`, at least once.

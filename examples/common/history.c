@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_COLUMNS = 7 + 2 * TASK_METRICS, COLUMN_NAME = 48 };
+enum { MOST_COLUMNS = 8 + 2 * TASK_METRICS, COLUMN_NAME = 48 };
 
 typedef struct column {
     char name[COLUMN_NAME];
@@ -41,6 +41,7 @@ static column_list columns_of(const task *t) {
                    offsetof(history_row, test_metrics) + (size_t)i * sizeof(double), 6);
     }
     add_column(&list, "", "seconds", offsetof(history_row, seconds), 3);
+    add_column(&list, "", "step_seconds", offsetof(history_row, step_seconds), 6);
     add_column(&list, "", "peak_bytes", offsetof(history_row, peak_bytes), 0);
     add_column(&list, "", "learning_rate", offsetof(history_row, learning_rate), -1);
     add_column(&list, "", "grad_norm", offsetof(history_row, grad_norm), -1);

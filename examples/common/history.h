@@ -13,7 +13,8 @@ typedef struct history_row {
     double train_metrics[TASK_METRICS];
     double test_loss;
     double test_metrics[TASK_METRICS];
-    double seconds;
+    double seconds;      /* of the whole epoch */
+    double step_seconds; /* of a training step, the mean */
     double peak_bytes;
     double learning_rate; /* of the epoch's last step */
     double grad_norm;

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/interrupt.h"
 #include "common/options_state.h"
@@ -80,6 +81,11 @@ static int load_state(session *x, const char *path) {
     x->state = tl_checkpoint_load(x->context, path, &error);
     if (x->state == NULL) {
         return work_error(program, "%s", error.message);
+    }
+    /* another program's options would only confuse */
+    const char *writer = tl_state_find_string(x->state, "training/program");
+    if (writer != NULL && strcmp(writer, program) != 0) {
+        return usage_error(program, "%s: a checkpoint of %s", path, writer);
     }
     if (options_restore(&x->t->table, x->state, &error) != TL_OK) {
         return error.status == TL_ERROR_INVALID_ARGUMENT

@@ -90,6 +90,7 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
         {"training/partial_epoch/loss_sum", t->loss_sum},
         {"training/partial_epoch/grad_norm_sum", t->grad_norm_sum},
         {"training/partial_epoch/seconds", t->seconds},
+        {"training/partial_epoch/step_seconds", t->step_seconds},
         {"training/partial_epoch/sum_0", t->sums[0]},
         {"training/partial_epoch/sum_1", t->sums[1]},
         {"training/partial_epoch/sum_2", t->sums[2]},
@@ -107,6 +108,9 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
 
 static tl_status fill_state(const training *t, tl_state *state, tl_error *error) {
     tl_status status = tl_model_save_state(t->model, state, error);
+    if (status == TL_OK) {
+        status = tl_state_put_string(state, "training/program", t->program, error);
+    }
     if (status == TL_OK) {
         status = model_input_save(t->input, state, error);
     }
@@ -168,6 +172,7 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
         {"training/partial_epoch/loss_sum", &t->loss_sum},
         {"training/partial_epoch/grad_norm_sum", &t->grad_norm_sum},
         {"training/partial_epoch/seconds", &t->seconds},
+        {"training/partial_epoch/step_seconds", &t->step_seconds},
         {"training/partial_epoch/sum_0", &t->sums[0]},
         {"training/partial_epoch/sum_1", &t->sums[1]},
         {"training/partial_epoch/sum_2", &t->sums[2]},
@@ -246,8 +251,24 @@ static bool gradient_norm(training *t, double *norm) {
     return isfinite(*norm);
 }
 
+/* What the network's forward and backward pass of the first step needed, said once. */
+static void show_cost(training *t, progress *bar) {
+    if (t->cost_shown) {
+        return;
+    }
+    t->cost_shown = true;
+    const tl_cost cost = tl_tape_cost(t->tape);
+    progress_clear(bar);
+    printf("a step: %.6g GFLOP by the algorithms, %.6g executed, %.6g MB kept for backward\n",
+           1e-9 * (cost.forward_flops + cost.backward_flops),
+           1e-9 * (cost.forward_flops_executed + cost.backward_flops_executed),
+           1e-6 * (double)cost.saved_bytes);
+    (void)fflush(stdout);
+}
+
 /* One step. False after a failure, whose message was printed. */
-static bool train_step(training *t, const tl_batch *batch) {
+static bool train_step(training *t, const tl_batch *batch, progress *bar) {
+    const double started = seconds_now();
     tl_optimizer_set_learning_rate(t->optimizer, tl_schedule_learning_rate(&t->schedule, t->step));
     tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
     tl_tensor *loss = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
@@ -271,7 +292,9 @@ static bool train_step(training *t, const tl_batch *batch) {
     tl_profile_begin(t->profile, PROFILING_OPTIMIZER);
     const tl_status status = tl_optimizer_step(t->optimizer);
     tl_profile_end(t->profile);
+    show_cost(t, bar);
     tl_tape_reset(t->tape);
+    t->step_seconds += seconds_now() - started;
     t->step++;
     if (status != TL_OK) {
         (void)work_error(t->program, "step %" PRId64 ": the optimizer failed: %s", t->step,
@@ -338,6 +361,7 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
         .train_loss = mean(t->loss_sum, t->seen),
         .test_loss = test->loss,
         .seconds = t->seconds + seconds_now() - started,
+        .step_seconds = mean(t->step_seconds, t->grad_norm_count),
         .peak_bytes = (double)tl_context_memory(t->context).peak,
         .learning_rate = tl_optimizer_learning_rate(t->optimizer),
         .grad_norm = mean(t->grad_norm_sum, t->grad_norm_count),
@@ -355,6 +379,7 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
     t->grad_norm_sum = 0.0;
     t->grad_norm_count = 0;
     t->seconds = 0.0;
+    t->step_seconds = 0.0;
     (void)tl_loader_start_epoch(t->loader, t->epoch);
     print_summary(t, &row);
     if (t->log != NULL && history_write_csv(&t->history, t->log, &error) != TL_OK) {
@@ -392,7 +417,7 @@ static outcome run_epoch(training *t) {
     tl_batch batch;
     while (!interrupt_requested() && next_batch(t, &batch)) {
         tl_profile_begin(t->profile, PROFILING_STEP);
-        const bool done = train_step(t, &batch);
+        const bool done = train_step(t, &batch, &bar);
         tl_profile_end(t->profile);
         if (!done) {
             return FAILED;

@@ -42,10 +42,12 @@ typedef struct training {
     double sums[TASK_SUMS]; /* of the task's metrics, likewise */
     int64_t seen;
     double grad_norm_sum;
-    int64_t grad_norm_count;
-    double seconds; /* spent on the epoch before this process */
+    int64_t grad_norm_count; /* steps of the epoch so far */
+    double step_seconds;     /* spent on them: without evaluation, saving and logging */
+    double seconds;          /* spent on the epoch before this process */
     history history;
     task_scratch scratch;
+    bool cost_shown;
     bool saved; /* a checkpoint was written or read: it is named in messages */
 } training;
 
