@@ -1,0 +1,197 @@
+"""What is run, in each mode. A run is one command; its result depends on nothing else."""
+import dataclasses
+import os
+
+MIB = 1 << 20
+GIB = 1 << 30
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training run. `group` and `kind` say what it is compared with; `metric` is what it is judged
+    by, a column of its log."""
+    part: str
+    group: str
+    kind: str
+    seed: int
+    program: str
+    arguments: tuple
+    metric: str
+    cap: int = 0  # seconds after which it is stopped and taken as it is; 0: none
+
+    @property
+    def key(self):
+        return f"{self.part}-{self.group}-{self.kind}-seed{self.seed}".replace(" ", "-")
+
+    @property
+    def command(self):
+        return " ".join([self.program, *self.arguments, "--seed", str(self.seed)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Resource:
+    """One attention module on inputs of one size."""
+    setting: str
+    size: str
+    channels: int
+    batch: int
+    module: str  # efficient, tiled, materialized
+    flop_cap: float  # of a training step; beyond it nothing is measured
+    memory_limit: str
+
+    @property
+    def key(self):
+        return f"resources-{self.setting}-{self.size}-{self.module}".replace(" ", "-")
+
+    @property
+    def arguments(self):
+        return ("--size", self.size, "--channels", str(self.channels), "--batch", str(self.batch),
+                "--memory-limit", self.memory_limit, "--module", self.module)
+
+    @property
+    def command(self):
+        return " ".join(["attention_cost", *self.arguments, "--measure"])
+
+
+@dataclasses.dataclass
+class Plan:
+    name: str
+    resources: list
+    runs: list
+    margins: dict  # of claim 1, in percentage points, by group
+    seed_note: str
+    data_note: str
+    classifier_images: tuple  # of attention maps: how they are read, and where
+
+
+MODULES = ("efficient", "tiled", "materialized")
+KINDS = {"baseline": ("--attention", "none"), "non-local": ("--attention", "non-local"),
+         "efficient": ("--attention", "efficient")}
+PAPER_SETTING = "d = d_v = 64, d_k = 32"
+
+
+def resources(sizes, flop_cap, memory_limit):
+    wanted = [(PAPER_SETTING, size, 64, 1) for size in sizes]
+    wanted += [("ResNet-20, stage 1, batch 128", "16x16", 32, 128),
+               ("ResNet-20, stage 2, batch 128", "8x8", 64, 128)]
+    return [Resource(setting, size, channels, batch, module, flop_cap, memory_limit)
+            for setting, size, channels, batch in wanted for module in MODULES]
+
+
+def each(part, group, kinds, seeds, program, arguments, metric, caps=None):
+    """Runs of all kinds (name -> arguments) with all seeds; seeds go round first, so that every
+    kind has a row early."""
+    return [Run(part, group, kind, seed, program, tuple(arguments) + tuple(own), metric,
+                (caps or {}).get(kind, 0))
+            for seed in seeds for kind, own in kinds.items()]
+
+
+def non_local(implementation):
+    return ("--attention", "non-local", "--implementation", implementation)
+
+
+def claim2(depth, counts, places, images, epochs, budget, seeds):
+    """Modules of every kind under one memory budget; `places` says where so many of them go."""
+    kinds = {"baseline, 0": ("--attention", "none")}
+    for name, own in (("efficient", ("--attention", "efficient")), ("tiled", non_local("tiled")),
+                      ("materialized", non_local("materialized"))):
+        for count in counts:
+            kinds[f"{name}, {count}"] = own + ("--attention-blocks", places[count])
+    return each("claim2", "dense", kinds, seeds, "train_dense",
+                ("--image-size", "32", "--depth", str(depth), "--train-images", str(images),
+                 "--epochs", str(epochs), "--memory-limit", budget), "test_iou")
+
+
+def claim3(sizes, epochs, budget, seeds, cap):
+    runs = []
+    for size in sizes:
+        kinds = {"baseline": KINDS["baseline"], "efficient": ("--attention", "efficient"),
+                 "non-local tiled": non_local("tiled"),
+                 "non-local materialized": non_local("materialized")}
+        slow = {kind: cap for kind in kinds if kind.startswith("non-local")}
+        arguments = ("--image-size", str(size), "--heads", "4", "--batch-size", "4",
+                     "--train-images", "400", "--test-images", "100", "--epochs", str(epochs),
+                     "--memory-limit", budget)
+        runs += each("claim3", f"{size}x{size}", kinds, seeds if size <= 64 else seeds[:1],
+                     "train_dense", arguments, "test_iou", slow)
+    return runs
+
+
+def ablations(images, epochs, depths, seeds):
+    base = ("--image-size", "32", "--train-images", str(images), "--epochs", str(epochs))
+    efficient = ("--attention", "efficient")
+    wide = efficient + ("--width", "64", "--key-divisor", "1")
+    runs = each("ablations", "normalization",
+                {name: efficient + ("--normalization", name) for name in ("softmax", "scaling")},
+                seeds, "train_dense", base, "test_iou")
+    runs += each("ablations", "heads", {str(h): wide + ("--heads", str(h)) for h in (1, 8, 32)},
+                 seeds, "train_dense", base, "test_iou")
+    runs += each("ablations", "key channels",
+                 {str(32 // d): efficient + ("--key-divisor", str(d)) for d in (1, 2, 4, 8)},
+                 seeds, "train_dense", base, "test_iou")
+    for depth in depths:
+        runs += each("ablations", f"depth {depth}",
+                     {"baseline": ("--attention", "none"), "efficient": efficient},
+                     seeds, "train_dense", base + ("--depth", str(depth)), "test_iou")
+    return runs
+
+
+def stereo(pairs, test_pairs, epochs, seeds):
+    kinds = {"baseline": ("--attention", "none")}
+    for place in ("features", "volume", "both"):
+        kinds[f"efficient, {place}"] = ("--attention", "efficient", "--attention-places", place)
+    return each("stereo", "pairs", kinds, seeds, "train_stereo",
+                ("--train-pairs", str(pairs), "--test-pairs", str(test_pairs), "--epochs",
+                 str(epochs)), "test_end_point_error")
+
+
+SQUARES = ("16x16", "32x32", "64x64", "128x128", "256x256", "512x512", "1024x1024")
+
+
+def quick():
+    runs = []
+    if os.path.isdir(FASHION_MNIST):
+        runs += each("claim1", "Fashion-MNIST", KINDS, (1, 2, 3), "train_classifier",
+                     ("--dataset", "fashion-mnist", "--depth", "8", "--no-augmentation", "--lr",
+                      "0.1", "--epochs", "1"), "test_accuracy")
+        margins, images = {"Fashion-MNIST": 1.0}, ("fashion-mnist", FASHION_MNIST)
+        note = "claim 1 on Fashion-MNIST, one epoch"
+    else:
+        runs += each("claim1", "long-range", KINDS, (1, 2, 3), "train_classifier",
+                     ("--dataset", "long-range", "--heads", "4", "--train-images", "3200",
+                      "--test-images", "1000", "--batch-size", "64", "--epochs", "2"),
+                     "test_accuracy")
+        margins, images = {"long-range": 1.0}, ("none", "")
+        note = "claim 1 on long-range, for Debian's dataset-fashion-mnist is not installed"
+    runs += claim2(8, (1, 2, 3), {1: "1", 2: "1,2", 3: "0,1,2"}, 1600, 3, "192M", (1,))
+    runs += claim3((32, 64), 8, "256M", (1,), 25)
+    runs += ablations(1600, 4, (6, 8), (1,))
+    runs += stereo(400, 100, 3, (1, 2))
+    return Plan("quick", resources(SQUARES + ("8x28x28",), 4e11, "4G"), runs, margins,
+                "3 seeds for claim 1, 2 for stereo, 1 elsewhere", note, images)
+
+
+def full(cifar):
+    """`cifar` is where CIFAR-10 lies; commands say DIR, which the runner fills in."""
+    runs = each("claim1", "CIFAR-10", KINDS, (1, 2, 3, 4, 5), "train_classifier",
+                ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "15"), "test_accuracy")
+    runs += each("claim1", "long-range", KINDS, (1, 2, 3, 4, 5), "train_classifier",
+                 ("--dataset", "long-range", "--heads", "4", "--train-images", "25600",
+                  "--batch-size", "64", "--epochs", "10"), "test_accuracy")
+    seeds = (1, 2, 3)
+    runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 4000, 6, "320M",
+                   seeds)
+    runs += claim3((32, 64, 128, 256), 20, "2G", seeds, 840)
+    runs += ablations(4000, 8, (6, 10, 14), seeds)
+    for depth in (8, 14):
+        runs += each("ablations", f"ResNet-{depth}",
+                     {kind: KINDS[kind] for kind in ("baseline", "efficient")}, seeds,
+                     "train_classifier",
+                     ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "15", "--depth",
+                      str(depth)), "test_accuracy")
+    runs += stereo(2000, 200, 15, seeds)
+    return Plan("full", resources(SQUARES + ("16x56x56",), 6e13, "12G"), runs,
+                {"CIFAR-10": 0.5, "long-range": 1.0},
+                "5 seeds for claim 1, 3 elsewhere; 1 for claim 3 beyond 64x64",
+                "claim 1 on CIFAR-10 and on long-range", ("cifar10", cifar))
