@@ -165,7 +165,7 @@ def quick():
         margins, images = {"long-range": 1.0}, ("none", "")
         note = "claim 1 on long-range, for Debian's dataset-fashion-mnist is not installed"
     runs += claim2(8, (1, 2, 3), {1: "1", 2: "1,2", 3: "0,1,2"}, 1600, 3, "192M", (1,))
-    runs += claim3((32, 64), 8, "256M", (1,), 25)
+    runs += claim3((32, 64), 10, "256M", (1,), 25)
     runs += ablations(1600, 4, (6, 8), (1,))
     runs += stereo(400, 100, 3, (1, 2))
     return Plan("quick", resources(SQUARES + ("8x28x28",), 4e11, "4G"), runs, margins,
