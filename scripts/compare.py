@@ -59,14 +59,22 @@ def install(packages):
                            *packages]).returncode == 0
 
 
+def use_system_python():
+    """Starts again with the Python that the distribution's packages are for."""
+    system = "/usr/bin/python3"
+    if os.path.realpath(sys.executable) != os.path.realpath(system) and subprocess.run(
+            [system, "-c", "import matplotlib"], capture_output=True).returncode == 0:
+        os.execv(system, [system, *sys.argv])
+    raise SystemExit("compare.py needs matplotlib for this Python (Debian: python3-matplotlib)")
+
+
 def prepare(arguments):
     """What is missing is installed or named; the programs are built."""
     if importlib.util.find_spec("matplotlib") is None:
         install(["python3-matplotlib"])
         importlib.invalidate_caches()
         if importlib.util.find_spec("matplotlib") is None:
-            raise SystemExit("compare.py needs matplotlib for this Python "
-                             "(Debian: python3-matplotlib)")
+            use_system_python()
     if arguments.quick and not os.path.isdir("/usr/share/datasets/fashion-mnist"):
         install(["dataset-fashion-mnist"])
     programs = pathlib.Path(arguments.build) / "examples"
@@ -139,7 +147,9 @@ def write_report(the_plan, runner, runs, resources, command):
          charts.resolution(results, folder) +
          [f for g in results.groups("claim3")
           for f in charts.learning_curves(results, "claim3", g, folder)], "charts"),
-        ("Ablations", ["On the dense task of 32x32, unless a row says otherwise."],
+        ("Ablations", ["On the dense task of 32x32, unless a row says otherwise. A single seed decides "
+                       "nothing: within its steps a run finds the relation between ring and glyph, "
+                       "or does not yet."],
          analysis.ablation_tables(results), [], "charts"),
         ("Stereo", ["Depth from procedural pairs by a small network after PSMNet."],
          analysis.stereo_tables(results),

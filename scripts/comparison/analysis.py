@@ -1,10 +1,11 @@
 """What follows from the rows: statistics, tables, verdicts. A table is a Table; a cell is text."""
 import dataclasses
 import math
+import re
 import statistics
 
 from . import paper, plan
-from .runner import read_csv
+from .runner import read_csv, scaled
 
 # Student's t, two-sided 95%, by degrees of freedom.
 T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
@@ -101,13 +102,6 @@ class Results:
 
 # ---------------------------------------------------------------- cells
 
-def scaled(value, unit):
-    for limit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {prefix}{unit}".rstrip()
-    return f"{value:.3g} {unit}".rstrip()
-
-
 def seconds(value):
     if value >= 120:
         return f"{value / 60:.3g} min"
@@ -138,7 +132,8 @@ def reason(rows):
     """Why a cell has no number."""
     for row in rows:
         if row["status"] == "does not fit":
-            return row["message"]
+            needs = re.search(r"needs (\S+ \S?B)", row["message"])
+            return f"does not fit: a map needs {needs.group(1)}" if needs else row["message"]
         if row["status"] == "stopped":
             return f"no epoch within {seconds(float(row['total_seconds']))}"
     return "not run yet"
@@ -207,18 +202,20 @@ def resource_tables(results):
                 continue
             rows.append(resource_row(unit, row, rates) + [f"[{results.labels[unit.key]}]"])
         cap = results.plan.resources[0]
-        tables.append(Table(
-            f"One module, {setting}",
-            ["input", "module", "FLOPs, forward", "FLOPs, training (as the paper counts)",
-             "FLOPs, training (executed)", "peak memory, predicted", "peak memory, counted",
-             "peak memory, the system's view", "time, forward", "time, training",
-             "command"], rows,
+        note = "" if tables else (
             f"A row is measured if its training step takes at most {cap.flop_cap:.0e} executed "
-            f"FLOPs and fits in {cap.memory_limit}. ≈ marks times that are extrapolated: executed "
+            f"FLOPs and fits in {cap.memory_limit}iB. ≈ marks times that are extrapolated: executed "
             "FLOPs over the rate that the module reached at its largest measured size. Memory is "
             "what is resident at once, x, y and all gradients included; 'counted' is by the "
             "library's own allocator, 'the system's view' the growth of the process (Linux's "
-            "VmHWM)."))
+            "VmHWM, in which what the process held before is missing: it says little below a few "
+            "MB).")
+        tables.append(Table(
+            f"One module, {setting}",
+            ["input", "module", "FLOPs, forward", "FLOPs, training, as the paper counts",
+             "FLOPs, training, executed", "peak memory, predicted", "peak memory, counted",
+             "peak memory, the system's view", "time, forward", "time, training",
+             "command"], rows, note))
     return tables
 
 
@@ -446,11 +443,18 @@ def summary(results):
                      f"over {difference.pairs} seeds: {difference.verdict(margin)}.")
     lines += ["Claim 2. " + text for text in claim2_verdict(results)]
     lines += claim3_lines(results)
-    for first, second, what in (("softmax", "scaling", "scaling minus softmax"),):
-        d = results.difference("ablations", "normalization", first, second, 100)
-        if d:
-            lines.append(f"Normalization: {what} is {signed(d)} points of IoU over {d.pairs} "
-                         f"seed{'s' if d.pairs > 1 else ''} (the paper: no difference to speak of).")
+    d = results.difference("ablations", "normalization", "softmax", "scaling", 100)
+    if d:
+        lines.append(f"Normalization: scaling minus softmax is {signed(d)} points of IoU over "
+                     f"{d.pairs} seed{'s' if d.pairs > 1 else ''} (the paper: hardly any "
+                     "difference).")
+    counts = counts_of(results, "efficient")
+    lines.append("Modules: IoU " + ", ".join(
+        f"{ours(results, 'claim2', 'dense', f'efficient, {c}')} with {c}" for c in counts) +
+        " efficient modules (the paper: more modules, more AP).")
+    lines.append("Heads: IoU " + ", ".join(
+        f"{ours(results, 'ablations', 'heads', str(h))} with {h}" for h in (1, 8, 32)) +
+        " (the paper: hardly any difference).")
     for kind in results.kinds("stereo", "pairs")[1:]:
         d = results.difference("stereo", "pairs", "baseline", kind)
         if d:

@@ -46,6 +46,8 @@ def resources(results, folder):
     rows = [row for row in results.resource_rows.values()
             if row is not None and row["setting"] == plan.PAPER_SETTING]
     made = []
+    if not rows:
+        return made
     for name, title, predicted, measured, unit, factor in (
             ("memory", "Peak memory of a training step", "peak_bytes",
              "measured_system_peak_bytes", "MB", 1e-6),
@@ -76,8 +78,8 @@ def resources(results, folder):
     return made
 
 
-def label_of(module):
-    return "efficient" if module == "efficient" else f"non-local {module}"
+def label_of(kind):
+    return f"non-local {kind}" if kind in ("tiled", "materialized") else kind
 
 
 METRICS = {"test_accuracy": ("test accuracy, %", 100), "test_iou": ("test IoU, %", 100),
@@ -122,12 +124,17 @@ def learning_curves(results, part, group, folder):
                    "standard deviation where there are several.")]
 
 
-def scatter(results, part, group, folder, column, x_label, factor, name):
+def numbered_kinds(results, part, group):
+    return any(kind.partition(", ")[2].isdigit() for kind in results.kinds(part, group))
+
+
+def scatter(results, part, group, folder, column, x_label, factor, file):
     runs = [run for run in results.plan.runs if (run.part, run.group) == (part, group)]
     label, y_factor = METRICS[runs[0].metric]
-    figure, ax = axes(f"{label.split(',')[0].capitalize()} against {x_label.split(',')[0]}: {group}",
-                      x_label, label)
+    title = f"{label.split(',')[0]} against {x_label.split(',')[0]}: {group}"
+    figure, ax = axes(title[0].upper() + title[1:], x_label, label)
     drawn = 0
+    named = set()
     for kind in results.kinds(part, group):
         rows = [row for row in results.of(part, group, kind) if row["value"] and row[column]]
         if not rows:
@@ -135,19 +142,25 @@ def scatter(results, part, group, folder, column, x_label, factor, name):
         x = [factor * float(row[column]) for row in rows]
         y = [y_factor * float(row["value"]) for row in rows]
         ax.plot(x, y, marker(kind), color=colour(kind), alpha=0.45, markersize=5)
+        name, _, count = kind.partition(", ")
+        numbered = count.isdigit()
+        if not numbered:
+            name = kind
         ax.plot([statistics.mean(x)], [statistics.mean(y)], marker(kind), color=colour(kind),
-                markersize=10, label=kind if "," not in kind or part == "stereo" else None)
-        if "," in kind and part == "claim2":
-            ax.annotate(kind, (statistics.mean(x), statistics.mean(y)), fontsize=7,
-                        xytext=(5, 5), textcoords="offset points")
+                markersize=10, label=None if name in named else label_of(name))
+        named.add(name)
+        if numbered:
+            ax.annotate(count, (statistics.mean(x), statistics.mean(y)), fontsize=9,
+                        xytext=(8, -3), textcoords="offset points")
         drawn += 1
     if not drawn:
         pyplot.close(figure)
         return []
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
-    path = save(figure, folder / f"{name}-{part}-{group}.png".replace(" ", "-"))
-    return [(path, f"{part}, {group}: {label} against {x_label}. Large marks: means over seeds.")]
+    path = save(figure, folder / f"{file}-{part}-{group}.png".replace(" ", "-"))
+    return [(path, f"{part}, {group}: {label} against {x_label}. Large marks: means over seeds" +
+             (", with the number of modules." if numbered_kinds(results, part, group) else "."))]
 
 
 def resolution(results, folder):
@@ -159,15 +172,21 @@ def resolution(results, folder):
                           "image side, pixels", label)
         drawn = 0
         for kind in ("baseline", "efficient", "non-local tiled", "non-local materialized"):
-            points = []
+            points, stopped = [], []
             for group in results.groups("claim3"):
-                values = [factor * float(row[column])
-                          for row in results.of("claim3", group, kind) if row[column]]
-                if values:
-                    points.append((int(group.split("x")[0]), statistics.mean(values)))
+                rows = [row for row in results.of("claim3", group, kind) if row[column]]
+                if rows:
+                    point = (int(group.split("x")[0]),
+                             statistics.mean(factor * float(row[column]) for row in rows))
+                    points.append(point)
+                    if column == "value" and any(row["status"] == "stopped" for row in rows):
+                        stopped.append(point)
             if points:
                 ax.plot(*zip(*points), marker=marker(kind), color=colour(kind), label=kind)
                 drawn += 1
+            if stopped:
+                ax.plot(*zip(*stopped), marker(kind), color=colour(kind), markerfacecolor="white",
+                        markersize=9)
         if not drawn:
             pyplot.close(figure)
             continue
@@ -178,5 +197,6 @@ def resolution(results, folder):
             ax.set_yscale("log")
         ax.legend(fontsize=8)
         made.append((save(figure, folder / f"claim3-{column}.png"),
-                     f"Claim 3: {label} by image side. A network that does not fit has no mark."))
+                     f"Claim 3: {label} by image side. A network that does not fit has no mark" +
+                     ("; hollow marks were stopped at their cap." if column == "value" else ".")))
     return made

@@ -6,15 +6,15 @@ import re
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
-       max-width: 1100px; padding: 0 1rem 4rem; }
+       max-width: 1240px; padding: 0 1rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 1.5rem 0 .5rem; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-bottom: 2px solid #0072B2; }
 h3 { font-size: 1.05rem; margin: 1.5rem 0 .3rem; }
 p.note, figcaption { color: #555; font-size: .88rem; max-width: 70ch; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top;
-         border-bottom: 1px solid #ddd; min-width: 5.5rem; }
+th, td { padding: .3rem .5rem; text-align: left; vertical-align: top;
+         border-bottom: 1px solid #ddd; min-width: 3.6rem; }
 th { background: #f2f6f9; font-weight: 600; }
 tr:hover td { background: #fafcfe; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; }
@@ -62,8 +62,8 @@ def write_html(path, title, head, summary, sections, commands):
              '<meta name="viewport" content="width=device-width, initial-scale=1">'
              f"<style>{STYLE}</style></head><body><h1>{title}</h1>"]
     parts += [f"<p>{escaped(text)}</p>" for text in head]
-    parts.append("<nav>" + "".join(f'<a href="#{section_id(s[0])}">{html.escape(s[0])}</a>'
-                                   for s in sections) + '<a href="#commands">Commands</a></nav>')
+    parts.append("<nav>" + " ".join(f'<a href="#{section_id(s[0])}">{html.escape(s[0])}</a>'
+                                   for s in sections) + ' <a href="#commands">Commands</a></nav>')
     parts.append('<h2>What came out</h2><ul class="summary">' + "".join(
         f"<li>{html.escape(line)}</li>" for line in summary) + "</ul>")
     for name, paragraphs, tables, figures, kind in sections:

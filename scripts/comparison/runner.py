@@ -7,7 +7,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
 SLICE_SECONDS = 14 * 60
@@ -161,7 +160,7 @@ class Runner:
                 "epochs": argument_of(run, "--epochs"), "steps": steps[-1] if steps else "",
                 "step_seconds": step, "total_seconds": f"{total:.1f}",
                 "context_peak_bytes": max((int(float(r["peak_bytes"])) for r in rows), default=""),
-                "system_peak_bytes": peak or "", "parameters": head.group(1) if head else "",
+                "system_peak_bytes": peak if status != "does not fit" else "", "parameters": head.group(1) if head else "",
                 "step_gflop": cost.group(1) if cost else "",
                 "step_gflop_executed": cost.group(2) if cost else "", "message": message,
                 "command": run.command, **self.stamp}
@@ -179,7 +178,7 @@ class Runner:
             estimate["backward_flops_executed"])
         if estimate["fits"] == "no":
             status = "does not fit"
-            message = f"needs {float(estimate['peak_bytes']) / 1e9:.3g} GB"
+            message = f"needs {scaled(float(estimate['peak_bytes']), 'B')}"
         elif training > unit.flop_cap:
             status = "too slow"
         else:
@@ -202,6 +201,14 @@ class Runner:
         code, _, _ = self.call(command, text)
         if code != 0:
             raise Failed(f"{' '.join(map(str, command))}\n  exit code {code}, see {text}")
+
+
+def scaled(value, unit):
+    """12.3 M of a unit."""
+    for limit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {prefix}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
 
 
 def module_row(table, module):
@@ -241,8 +248,3 @@ def spent(text):
 def last_error(text, program):
     lines = [line for line in text.splitlines() if line.startswith(program + ":")]
     return lines[-1][len(program) + 2:] if lines else "no message"
-
-
-def show(line):
-    print(line, flush=True)
-    sys.stdout.flush()
