@@ -26,8 +26,8 @@ def statistics_by_hand():
     check(d.mean == 2 and math.isclose(d.low, 2 - 1.963, abs_tol=1e-3), "interval's low end")
     check(math.isclose(d.high, 2 + 1.963, abs_tol=1e-3), "interval's high end")
     check(d.verdict(1).startswith("different"), "an interval without zero is a difference")
-    check("not decided" in analysis.interval([-2, 2, 1]).verdict(0.5), "wide intervals decide nothing")
-    check("the same" in analysis.interval([-.01, .01, .02, 0]).verdict(0.5), "narrow ones do")
+    check("not decided" in analysis.interval([-2, 2, 1]).verdict(0.5), "wide ones do not")
+    check("the same" in analysis.interval([-.01, .01, .02, 0]).verdict(0.5), "narrow ones decide")
     check("nothing" in analysis.interval([3]).verdict(0.5), "one seed says nothing")
 
 

@@ -42,7 +42,7 @@ def axes(title, x, y, **options):
 
 
 def resources(results, folder):
-    """Cost against the number of positions on log axes: lines are predictions, marks measurements."""
+    """Cost against the number of positions: lines are predictions, marks measurements."""
     rows = [row for row in results.resource_rows.values()
             if row is not None and row["setting"] == plan.PAPER_SETTING]
     made = []

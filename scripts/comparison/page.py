@@ -58,7 +58,8 @@ def section_id(title):
 
 def write_html(path, title, head, summary, sections, commands):
     """`sections`: (title, paragraphs, tables, figures, class of the figures)."""
-    parts = [f"<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>"
+    parts = ["<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">"
+             f"<title>{title}</title>"
              '<meta name="viewport" content="width=device-width, initial-scale=1">'
              f"<style>{STYLE}</style></head><body><h1>{title}</h1>"]
     parts += [f"<p>{escaped(text)}</p>" for text in head]

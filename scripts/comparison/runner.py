@@ -83,8 +83,8 @@ class Runner:
         self.stopping = True
 
     def call(self, command, text_path, seconds=0):
-        """Runs a command with its output to a file. Returns (exit code, peak bytes, seconds): 130 if
-        it was asked to stop, by the user or because `seconds` were over."""
+        """Runs a command with its output to a file. Returns (exit code, peak bytes, seconds); the
+        code is 130 if it was asked to stop, by the user or because `seconds` were over."""
         started = time.monotonic()
         peak = 0
         asked = False
@@ -160,7 +160,8 @@ class Runner:
                 "epochs": argument_of(run, "--epochs"), "steps": steps[-1] if steps else "",
                 "step_seconds": step, "total_seconds": f"{total:.1f}",
                 "context_peak_bytes": max((int(float(r["peak_bytes"])) for r in rows), default=""),
-                "system_peak_bytes": peak if status != "does not fit" else "", "parameters": head.group(1) if head else "",
+                "system_peak_bytes": peak if status != "does not fit" else "",
+                "parameters": head.group(1) if head else "",
                 "step_gflop": cost.group(1) if cost else "",
                 "step_gflop_executed": cost.group(2) if cost else "", "message": message,
                 "command": run.command, **self.stamp}
