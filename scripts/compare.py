@@ -13,6 +13,7 @@ again, the script does what is missing. The report (report.html, self-contained;
 of what is there.
 """
 import argparse
+import csv
 import datetime
 import importlib.util
 import os
@@ -39,6 +40,9 @@ def parse():
                         help="where rows, logs, checkpoints and the report go (default: results)")
     parser.add_argument("--parts", metavar="LIST", default=",".join(PARTS),
                         help=f"run only these of {','.join(PARTS)}; the report has all")
+    parser.add_argument("--document", metavar="FILE",
+                        help="write the report into a section of this page as well, and its rows "
+                             "into a folder beside it (docs/reproduction.md)")
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     parser.add_argument("--build", metavar="DIR", default=str(report.ROOT / "build"),
                         help="where the programs are, or are to be built (default: build)")
@@ -111,7 +115,7 @@ def work(the_plan, parts, runner, runs, resources):
     print(f"all units are done; this took {(time.monotonic() - started) / 60:.1f} minutes")
 
 
-def write_report(the_plan, runner, runs, resources, command):
+def write_report(the_plan, runner, runs, resources, command, document):
     from comparison import analysis, charts, images, page
     results = analysis.Results(the_plan, runs, resources, runner.output)
     folder = runner.output / f"charts-{the_plan.name}"
@@ -170,9 +174,27 @@ def write_report(the_plan, runner, runs, resources, command):
     title = "Efficient attention: the paper's claims, measured again"
     summary = analysis.summary(results)
     page.write_html(runner.output / "report.html", title, head, summary, sections, commands)
-    page.write_markdown(runner.output / "report.md", title, head, summary, sections, commands,
-                        runner.output)
+    (runner.output / "report.md").write_text(
+        page.markdown(title, head, summary, sections, commands, output=runner.output))
     print(f"wrote {runner.output / 'report.html'} and report.md")
+    if document:
+        write_document(pathlib.Path(document), the_plan, results, page.markdown(
+            f"The {the_plan.name} run", head, summary, sections, commands, level=2))
+
+
+def write_document(path, the_plan, results, text):
+    """The report as a section of a page, its rows beside the page."""
+    report.write_section(path, the_plan.name, text)
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    for name, rows in (("runs", results.rows), ("resources", results.resource_rows)):
+        rows = [row for row in rows.values() if row is not None]
+        with open(folder / f"{the_plan.name}-{name}.csv", "w", newline="") as file:
+            if rows:
+                writer = csv.DictWriter(file, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(rows)
+    print(f"wrote a section of {path}")
 
 
 def main():
@@ -193,7 +215,7 @@ def main():
     try:
         if not arguments.report_only:
             work(the_plan, arguments.parts, runner, runs, resources)
-        write_report(the_plan, runner, runs, resources, command)
+        write_report(the_plan, runner, runs, resources, command, arguments.document)
     except Interrupted:
         print("\ninterrupted; started again, the script does what is missing")
         return 130

@@ -315,7 +315,7 @@ def claim2_verdict(results):
                 if any(r["value"] for r in results.of("claim2", "dense", f"{name}, {c}"))]
         fits[name] = max(done, default=0)
     if not fits["efficient"]:
-        return ["Claim 2 has not been run yet."]
+        return ["Not run yet."]
     best = {name: results.of("claim2", "dense", f"{name}, {count}")
             for name, count in fits.items() if count}
     text.append(f"Memory budget ({budget_of(results, 'claim2')}): {fits['efficient']} efficient "

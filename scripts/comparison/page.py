@@ -85,22 +85,28 @@ def write_html(path, title, head, summary, sections, commands):
     path.write_text("\n".join(parts))
 
 
-def markdown_table(table):
+def markdown_table(table, level):
     def line(cells):
         return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
     rows = [line(table.header), "|" + "---|" * len(table.header)] + [line(r) for r in table.rows]
     note = f"\n{table.note}\n" if table.note else ""
-    return f"### {table.title}\n{note}\n" + "\n".join(rows) + "\n"
+    return f"{'#' * level} {table.title}\n{note}\n" + "\n".join(rows) + "\n"
 
 
-def write_markdown(path, title, head, summary, sections, commands, output):
-    parts = [f"# {title}\n", *[text + "\n" for text in head], "## What came out\n",
+def markdown(title, head, summary, sections, commands, level=1, output=None):
+    """The report as Markdown, its title a heading of that level; with figures if `output` is given,
+    the folder that their paths are relative to."""
+    def heading(text, below):
+        return f"{'#' * (level + below)} {text}\n"
+    parts = [heading(title, 0), *[text + "\n" for text in head], heading("What came out", 1),
              "\n".join(f"- {line}" for line in summary) + "\n"]
     for name, paragraphs, tables, figures, _ in sections:
-        parts.append(f"## {name}\n")
+        if not tables and output is None:
+            continue
+        parts.append(heading(name, 1))
         parts += [text + "\n" for text in paragraphs]
-        parts += [markdown_table(table) for table in tables]
-        parts += [f"![{c}]({p.relative_to(output)})\n" for p, c in figures]
-    parts.append("## Commands\n")
+        parts += [markdown_table(table, level + 2) for table in tables]
+        parts += [f"![{c}]({p.relative_to(output)})\n" for p, c in figures if output is not None]
+    parts.append(heading("Commands", 1))
     parts.append("\n".join(f"{i}. `{c}`" for i, c in enumerate(commands, 1)) + "\n")
-    path.write_text("\n".join(parts))
+    return "\n".join(parts)
