@@ -79,6 +79,7 @@ OPERATION(conv3d, tl_conv3d(tape, x[0], x[1], x[2],
 OPERATION(conv_transpose2d,
           tl_conv_transpose2d(tape, x[0], x[1], x[2],
                               &(tl_conv_transpose2d_config){.stride = {2, 2}, .padding = {1, 0}}))
+OPERATION(cost_volume, tl_cost_volume(tape, x[0], x[1], 9, 7))
 OPERATION(attention, tl_attention(tape, x[0], x[1], x[2], &(tl_attention_config){.heads = 3}))
 OPERATION(attention_causal,
           tl_attention(tape, x[0], x[1], x[2], &(tl_attention_config){.heads = 3, .causal = true}))
@@ -310,6 +311,7 @@ const operation_case operation_list[] = {
     CASE(tl_conv3d, "conv3d", conv3d, VIDEO, {5, {11, 3, 2, 3, 21}}, {1, {11}}),
     CASE(tl_conv_transpose2d, "conv_transpose2d", conv_transpose2d, IMAGE, {4, {21, 3, 4, 10}},
          {1, {10}}),
+    CASE(tl_cost_volume, "cost_volume", cost_volume, IMAGE, IMAGE),
     CASE(tl_attention, "attention", attention, SEQUENCE, SEQUENCE, SEQUENCE),
     CASE(tl_attention, "attention", attention_causal, SEQUENCE, SEQUENCE, SEQUENCE),
     CASE(tl_attention, "attention", attention_materialized, SEQUENCE, SEQUENCE, SEQUENCE),
