@@ -168,8 +168,8 @@ def quick():
     runs = []
     if os.path.isdir(FASHION_MNIST):
         runs += claim1("Fashion-MNIST", (1, 2, 3),
-                       ("--dataset", "fashion-mnist", "--depth", "8", "--no-augmentation", "--lr",
-                        "0.1", "--epochs", "2"))
+                       ("--dataset", "fashion-mnist", "--depth", "8", "--width", "8",
+                        "--no-augmentation", "--lr", "0.1", "--epochs", "2"))
         margins, images = {"Fashion-MNIST": 1.0}, ("fashion-mnist", FASHION_MNIST)
         note = "claim 1 on Fashion-MNIST, two epochs"
     else:
