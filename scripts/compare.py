@@ -44,8 +44,9 @@ def parse():
                         help="write the report into a section of this page as well, and its rows "
                              "into a folder beside it (docs/reproduction.md)")
     parser.add_argument("--report-only", action="store_true", help="run nothing")
-    parser.add_argument("--build", metavar="DIR", default=str(report.ROOT / "build"),
-                        help="where the programs are, or are to be built (default: build)")
+    parser.add_argument("--build", metavar="DIR",
+                        help="where the programs are built (default: build if it is configured, "
+                             "else build-compare)")
     arguments = parser.parse_args()
     arguments.parts = arguments.parts.split(",")
     wrong = set(arguments.parts) - set(PARTS)
@@ -81,16 +82,26 @@ def prepare(arguments):
             use_system_python()
     if arguments.quick and not os.path.isdir("/usr/share/datasets/fashion-mnist"):
         install(["dataset-fashion-mnist"])
-    programs = pathlib.Path(arguments.build) / "examples"
-    if not all((programs / name).exists() for name in PROGRAMS):
+    return build(arguments.build, arguments.report_only)
+
+
+def build(folder, if_missing):
+    """The programs, up to date: in a folder that was configured before, or in one of their own."""
+    if folder is None:
+        default = report.ROOT / "build"
+        configured = (default / "CMakeCache.txt").exists() and (default / "examples").exists()
+        folder = default if configured else report.ROOT / "build-compare"
+    programs = pathlib.Path(folder) / "examples"
+    if if_missing and all((programs / name).exists() for name in PROGRAMS):
+        return programs
+    commands = [["cmake", "--build", str(folder), f"-j{os.cpu_count()}", "--target", *PROGRAMS]]
+    if not (pathlib.Path(folder) / "CMakeCache.txt").exists():
         install(PACKAGES)
-        commands = [["cmake", "-S", str(report.ROOT), "-B", arguments.build,
-                     "-DTAPELINE_BUILD_TESTS=OFF", "-DTAPELINE_BUILD_BENCH=OFF"],
-                    ["cmake", "--build", arguments.build, f"-j{os.cpu_count()}", "--target",
-                     *PROGRAMS]]
-        for command in commands:
-            if subprocess.run(command).returncode != 0:
-                raise SystemExit(f"failed: {' '.join(command)}")
+        commands.insert(0, ["cmake", "-S", str(report.ROOT), "-B", str(folder),
+                            "-DTAPELINE_BUILD_TESTS=OFF", "-DTAPELINE_BUILD_BENCH=OFF"])
+    for command in commands:
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
+            raise SystemExit(f"failed: {' '.join(command)}")
     return programs
 
 
@@ -121,9 +132,10 @@ def write_report(the_plan, runner, runs, resources, command, document):
     folder = runner.output / f"charts-{the_plan.name}"
     folder.mkdir(exist_ok=True)
     claim1 = results.groups("claim1")
-    dates = [row["date"] for row in [*results.rows.values(), *results.resource_rows.values()] if row]
-    commits = sorted({row["commit"] for row in results.rows.values() if row})
-    missing = sum(row is None for row in [*results.rows.values(), *results.resource_rows.values()])
+    rows = [*results.rows.values(), *results.resource_rows.values()]
+    dates = [row["date"] for row in rows if row]
+    commits = sorted({row["commit"] for row in rows if row})
+    missing = sum(row is None for row in rows)
     head = [f"{report.machine()}; rows of {min(dates, default='-')} to {max(dates, default='-')}, "
             f"commit {', '.join(commits) or '-'}. Command: {command}.",
             f"Mode {the_plan.name}: {the_plan.data_note}; {the_plan.seed_note}. The network without "

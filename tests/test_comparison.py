@@ -101,11 +101,25 @@ def runs_are_cut_and_resumed(folder, programs):
     check(row["status"] == "does not fit" and "needs" in row["message"], f"too large: {row}")
 
 
+def costs_follow_the_paper(folder, programs):
+    """By hand, for d = d_v = 64 and d_k = 32: four projections take 2 n 64 (32 + 32 + 64 + 64) FLOPs,
+    the two products of efficient attention 4 n 32 64, those of the non-local block 2 n^2 (32 + 64)."""
+    r = runner.Runner(programs, folder / "costs", {"commit": "c", "date": "d"}, None)
+    for side in (16, 32, 64):
+        n = side * side
+        for module, products in (("efficient", 8192 * n), ("tiled", 192 * n * n),
+                                 ("materialized", 192 * n * n)):
+            row = r.measure(plan.Resource("s", f"{side}x{side}", 64, 1, module, 0, "1G"))
+            check(float(row["forward_flops"]) == 24576 * n + products, f"{module}, n = {n}: {row}")
+            check(float(row["training_flops"]) == 3 * float(row["forward_flops"]), "training")
+
+
 with tempfile.TemporaryDirectory() as name:
     statistics_by_hand()
     plans_are_sound()
     rows_survive(pathlib.Path(name))
     pages_are_whole(pathlib.Path(name))
     if len(sys.argv) > 2:
+        costs_follow_the_paper(pathlib.Path(name), sys.argv[2])
         runs_are_cut_and_resumed(pathlib.Path(name), sys.argv[2])
 print(f"{passed} passed, 0 failed")
