@@ -111,7 +111,9 @@ def costs_follow_the_paper(folder, programs):
                                  ("materialized", 192 * n * n)):
             row = r.measure(plan.Resource("s", f"{side}x{side}", 64, 1, module, 0, "1G"))
             check(float(row["forward_flops"]) == 24576 * n + products, f"{module}, n = {n}: {row}")
-            check(float(row["training_flops"]) == 3 * float(row["forward_flops"]), "training")
+            # backward: two products for each of forward's
+            ratio = float(row["training_flops"]) / float(row["forward_flops"])
+            check(abs(ratio - 3) < 0.01, f"{module}, n = {n}: training takes {ratio} times")
 
 
 with tempfile.TemporaryDirectory() as name:
