@@ -52,6 +52,8 @@ typedef struct tl_stereo_net_config {
  * no attention; else as tl_resnet_cifar_config_default. */
 TL_API tl_stereo_net_config tl_stereo_net_config_default(void);
 
+/* A network with its parameters drawn from `seed`; the caller frees it. NULL with
+ * TL_ERROR_INVALID_ARGUMENT if a field of the config is out of range or does not fit another. */
 TL_API tl_model *tl_stereo_net_create(tl_context *context, const tl_stereo_net_config *config,
                                       uint64_t seed, tl_error *error);
 
