@@ -158,7 +158,7 @@ def stereo(pairs, test_pairs, epochs, seeds):
         kinds[f"efficient, {place}"] = ("--attention", "efficient", "--attention-places", place)
     return each("stereo", "pairs", kinds, seeds, "train_stereo",
                 ("--train-pairs", str(pairs), "--test-pairs", str(test_pairs), "--epochs",
-                 str(epochs)), "test_end_point_error")
+                 str(epochs), "--clip-norm", "5"), "test_end_point_error")
 
 
 SQUARES = ("16x16", "32x32", "64x64", "128x128", "256x256", "512x512", "1024x1024")
