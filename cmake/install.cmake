@@ -53,7 +53,7 @@ install(FILES ${PROJECT_BINARY_DIR}/cmake/TapelineConfig.cmake
   DESTINATION ${TAPELINE_CMAKE_DIR} COMPONENT development)
 
 # pkg-config: the prefix is found from where the file lies. What a static link needs besides is
-# named by -l, with the folder for HDF5, which distributions keep in one of its own.
+# named by -l, with the folder for HDF5 and MPI, which distributions keep in ones of their own.
 set(TAPELINE_PC_DIR ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR})
   set(TAPELINE_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
@@ -63,7 +63,7 @@ else()
   set(TAPELINE_PC_PREFIX "\${pcfiledir}/${up}")
 endif()
 set(TAPELINE_PC_PRIVATE)
-foreach(library ${HDF5_C_LIBRARIES})
+foreach(library ${HDF5_C_LIBRARIES} ${MPI_C_LIBRARIES})
   if(IS_ABSOLUTE ${library})
     get_filename_component(folder ${library} DIRECTORY)
     get_filename_component(name ${library} NAME_WE)

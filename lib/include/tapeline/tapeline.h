@@ -26,6 +26,7 @@
 #include <tapeline/norm_layers.h>
 #include <tapeline/normalization.h>
 #include <tapeline/optimizer.h>
+#include <tapeline/parallel.h>
 #include <tapeline/parameters.h>
 #include <tapeline/pooling.h>
 #include <tapeline/profile.h>

@@ -3,6 +3,7 @@
 #define TL_TAPE_INTERNAL_H
 
 #include "core/pool.h"
+#include "core/ranks.h"
 #include "core/tensor_internal.h"
 
 typedef struct tl_node tl_node;
@@ -68,6 +69,8 @@ struct tl_tape {
     int cost_count;
     int cost_capacity;
     struct tl_profile *profile; /* NULL: nothing is timed */
+    const tl_ranks *ranks;      /* NULL: this process works alone */
+    bool synchronize_batch_norm;
 };
 
 /* The tape's first error wins. Returns `status`. */

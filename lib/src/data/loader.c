@@ -67,10 +67,12 @@ static void make_batch(tl_loader *loader, int64_t number, uint8_t *scratch) {
     loader_slot *slot = &loader->slots[number % loader->slot_count];
     const int64_t first = loader->start + number * loader->config.batch_size;
     const int64_t left = info->count - first;
+    const int64_t whole = left < loader->config.batch_size ? left : loader->config.batch_size;
+    const int64_t begin = whole * loader->config.share / loader->config.shares;
     const int64_t pixels = info->height * info->width;
-    slot->count = left < loader->config.batch_size ? left : loader->config.batch_size;
+    slot->count = whole * (loader->config.share + 1) / loader->config.shares - begin;
     for (int64_t i = 0; i < slot->count; i++) {
-        const int64_t index = loader->order[first + i];
+        const int64_t index = loader->order[first + begin + i];
         slot->indices[i] = index;
         slot->labels[i] = info->labels[index];
         tl_augment_sample(&loader->plan, loader->epoch, index, scratch,
@@ -193,6 +195,19 @@ static tl_status resolve(tl_loader_config *config, const tl_dataset_info *info, 
                        "loader: expected a dataset of less than 2^32 images, found %lld",
                        (long long)info->count);
     }
+    if (config->shares == 0) {
+        config->shares = 1;
+    }
+    if (config->shares < 0 || config->share < 0 || config->share >= config->shares) {
+        return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
+                       "loader: share: expected one of the %d parts of a batch, found number %d",
+                       config->shares, config->share);
+    }
+    if (config->batch_size % config->shares != 0) {
+        return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
+                       "loader: batches of %lld cannot be cut into %d equal parts",
+                       (long long)config->batch_size, config->shares);
+    }
     if (config->drop_last && config->batch_size > info->count) {
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
                        "loader: no batch: the batch size is %lld, the dataset has %lld images, and "
@@ -222,10 +237,11 @@ static tl_status resolve(tl_loader_config *config, const tl_dataset_info *info, 
     return TL_OK;
 }
 
-/* Images of the largest batch. */
+/* Images of the largest batch, or of the largest part of one; rounded up. */
 static size_t slot_images(const tl_loader *loader) {
     const int64_t count = loader->plan.info->count;
-    return (size_t)(loader->config.batch_size < count ? loader->config.batch_size : count);
+    const int64_t whole = loader->config.batch_size < count ? loader->config.batch_size : count;
+    return (size_t)((whole + loader->config.shares - 1) / loader->config.shares);
 }
 
 static size_t image_pixels(const tl_loader *loader) {

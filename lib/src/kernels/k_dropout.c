@@ -9,9 +9,9 @@
 #include "kernels/simd.h"
 
 enum {
-    BLOCKS = 16,
     WORDS = 4,
-    GROUP = BLOCKS * WORDS,
+    GROUP = TL_DROPOUT_GROUP,
+    BLOCKS = GROUP / WORDS,
     ROUNDS = 10,
     PAIR_BLOCKS = 2 * TL_VECTOR_BYTES / 8 /* blocks in an even and an odd vector */
 };
@@ -89,13 +89,13 @@ TL_INLINE void drop(int64_t count, const tl_real *x, const uint32_t *random, uin
 }
 
 static void apply(int64_t count, const tl_real *x, uint64_t seed, uint64_t stream,
-                  uint32_t threshold, tl_real scale, tl_real *y, bool accumulate, int threads) {
+                  uint64_t first_group, uint32_t threshold, tl_real scale, tl_real *y, bool accumulate, int threads) {
     const int64_t groups = (count + GROUP - 1) / GROUP;
     const int team = count > TL_PARALLEL_MINIMUM ? threads : 1;
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
     for (int64_t group = 0; group < groups; group++) {
         uint32_t words[WORDS][BLOCKS];
-        random_group(seed, stream, (uint64_t)group, words);
+        random_group(seed, stream, first_group + (uint64_t)group, words);
         const int64_t first = group * GROUP;
         if (count - first < GROUP) {
             drop(count - first, x + first, &words[0][0], threshold, scale, y + first, accumulate);

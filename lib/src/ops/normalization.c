@@ -16,6 +16,9 @@
  *     dx = scale g + slope (x - c) + constant,
  *          slope = -s^2 Q / m,  constant = -s P / m - slope r.
  *
+ * On several processes batch norm may take its statistics over the rows of all (parallel.h): then m,
+ * mu, v, P and Q are those of all rows, A and B those of the process's own.
+ *
  * Saved: x; mu and s per set and group (16 bytes); y where a ReLU follows a residual. Without a
  * residual y can be computed again, and is not kept for those who read it.
  */
@@ -33,6 +36,8 @@ typedef struct norm_state {
     int64_t groups;
     double *mean;              /* [sets, groups] */
     double *inverse_deviation; /* s */
+    int64_t rows;              /* of the statistics: shape.rows, or those of all ranks */
+    bool synchronized;         /* over the ranks */
     bool statistics;           /* gradients flow through mean and variance */
     tl_channel_norm_mask mask;
 } norm_state;
@@ -105,7 +110,7 @@ static double sum_normalized(const norm_state *state, gradient_sums sums, int64_
 static void set_statistics_terms(const norm_state *state, const tl_real *weight, gradient_sums sums,
                                  coefficients to) {
     const int64_t width = group_channels(state);
-    const double inverse_m = 1.0 / ((double)state->shape.rows * (double)width);
+    const double inverse_m = 1.0 / ((double)state->rows * (double)width);
     for (int64_t group = 0; group < state->shape.sets * state->groups; group++) {
         const int64_t set = group / state->groups;
         const int64_t first = group % state->groups * width;
@@ -144,6 +149,16 @@ static void add_parameter_gradient(tl_node *node, int index, gradient_sums sums)
     }
 }
 
+/* The sums of all ranks take the place of this one's. */
+static void sum_over_ranks(tl_node *node, gradient_sums sums, int64_t count) {
+    const tl_ranks *ranks = node->tape->ranks;
+    tl_error error;
+    /* `centered` lies behind `sum` */
+    if (ranks->sum(ranks->user, sums.sum, 2 * count, &error) != TL_OK) {
+        (void)tl_tape_fail(node->tape, error.status, "%s: %s", node->operation, error.message);
+    }
+}
+
 static const tl_real *saved_or_null(const tl_node *node, int index) {
     return node->inputs[index] != NULL ? tl_node_input(node, index) : NULL;
 }
@@ -173,6 +188,9 @@ static void norm_backward(tl_node *node) {
         kernels->gradient_sums(state->shape, &gradient, sums.sum, sums.centered, scratch, threads);
         add_parameter_gradient(node, WEIGHT, sums);
         add_parameter_gradient(node, BIAS, sums);
+    }
+    if (state->synchronized) {
+        sum_over_ranks(node, sums, count);
     }
     if (state->statistics) {
         set_statistics_terms(state, weight, sums, c);
@@ -272,7 +290,7 @@ static norm_state *new_state(tl_op *op, tl_channel_norm_shape shape, int64_t gro
         return NULL;
     }
     *state = (norm_state){
-        .shape = shape, .groups = groups, .mean = memory, .inverse_deviation = memory + count};
+        .shape = shape, .groups = groups, .rows = shape.rows, .mean = memory, .inverse_deviation = memory + count};
     return state;
 }
 
@@ -381,13 +399,19 @@ static bool check_running(tl_op *op, const norm_call *call, const tl_tensor *run
     return true;
 }
 
+/* True if batch norm takes its statistics over all ranks. */
+static bool is_synchronized(const tl_tape *tape) {
+    return tape->training && tape->synchronize_batch_norm && tape->ranks != NULL;
+}
+
 static bool check_batch_norm(tl_op *op, const norm_call *call, double momentum) {
     if (!(momentum >= 0.0 && momentum <= 1.0)) {
         (void)tl_op_fail(op, TL_ERROR_INVALID_ARGUMENT, "momentum must lie in [0, 1], found %g",
                          momentum);
         return false;
     }
-    if (op->tape->training && call->x->size == call->x->shape[call->x->rank - 1]) {
+    if (op->tape->training && !is_synchronized(op->tape) &&
+        call->x->size == call->x->shape[call->x->rank - 1]) {
         char found[TL_SHAPE_TEXT_SIZE];
         (void)tl_op_fail(op, TL_ERROR_SHAPE,
                          "training needs more than one value per channel, found x %s",
@@ -403,6 +427,39 @@ static void move_running(tl_tensor *running, const double *batch, double momentu
     for (int64_t c = 0; c < running->size; c++) {
         values[c] = (tl_real)((1.0 - momentum) * (double)values[c] + momentum * factor * batch[c]);
     }
+}
+
+/* Replaces mean and variance of this rank's rows by those of all rows, from the sums of the values
+ * and of their squares. In double, these lose less than the values lost by being rounded to float as
+ * long as the mean is below 10^8 deviations. False after an error. */
+static bool merge_ranks(tl_op *op, norm_state *state, double *variance) {
+    const tl_ranks *ranks = op->tape->ranks;
+    const int64_t channels = state->shape.channels;
+    const int64_t length = 2 * channels + 1;
+    double *sums = tl_op_scratch(op, (size_t)length * sizeof *sums);
+    if (sums == NULL) {
+        return false;
+    }
+    const double own_rows = (double)state->shape.rows;
+    for (int64_t c = 0; c < channels; c++) {
+        sums[c] = own_rows * state->mean[c];
+        sums[channels + c] = own_rows * (variance[c] + state->mean[c] * state->mean[c]);
+    }
+    sums[2 * channels] = own_rows;
+    tl_error error;
+    if (ranks->sum(ranks->user, sums, length, &error) != TL_OK) {
+        (void)tl_op_fail(op, error.status, "%s", error.message);
+        return false;
+    }
+    const double rows = sums[2 * channels];
+    for (int64_t c = 0; c < channels; c++) {
+        state->mean[c] = sums[c] / rows;
+        const double spread = sums[channels + c] / rows - state->mean[c] * state->mean[c];
+        variance[c] = spread > 0.0 ? spread : 0.0;
+    }
+    state->rows = (int64_t)rows;
+    state->synchronized = true;
+    return true;
 }
 
 static tl_tensor *batch_norm(tl_tape *tape, const norm_call *call, tl_tensor *running_mean,
@@ -427,9 +484,13 @@ static tl_tensor *batch_norm(tl_tape *tape, const norm_call *call, tl_tensor *ru
     if (tape->training) {
         kernels->moments(shape, call->x->storage->data, state->mean, variance, scratch,
                          TL_OP_THREADS(&op));
+        if (is_synchronized(tape) && !merge_ranks(&op, state, variance)) {
+            return NULL;
+        }
         if (running_mean != NULL) {
+            const double m = (double)state->rows;
             move_running(running_mean, state->mean, momentum, 1.0);
-            move_running(running_var, variance, momentum, (double)rows / (double)(rows - 1));
+            move_running(running_var, variance, momentum, m / (m - 1.0));
         }
     }
     for (int64_t c = 0; c < channels; c++) {
