@@ -4,6 +4,7 @@
  *                    --epochs 3 --checkpoint fashion.h5
  *   train_classifier --resume fashion.h5 --checkpoint fashion.h5
  *   train_classifier --evaluate fashion.h5
+ *   mpirun -n 4 train_classifier ...              (built with -DTAPELINE_MPI=ON)
  */
 #include <inttypes.h>
 #include <stdio.h>

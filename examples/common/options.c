@@ -8,10 +8,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool errors_held;
+static char held_error[1024];
+static char errors_origin[32];
+
 static void print_error(const char *program, const char *format, va_list arguments) {
-    (void)fprintf(stderr, "%s: ", program);
-    (void)vfprintf(stderr, format, arguments);
-    (void)fputc('\n', stderr);
+    char line[sizeof held_error];
+    const int prefix = snprintf(line, sizeof line, "%s: %s", program, errors_origin);
+    (void)vsnprintf(line + prefix, sizeof line - (size_t)prefix, format, arguments);
+    if (!errors_held) {
+        (void)fprintf(stderr, "%s\n", line);
+    } else if (held_error[0] == '\0') {
+        memcpy(held_error, line, sizeof line);
+    }
+}
+
+void errors_set_origin(const char *origin) {
+    (void)snprintf(errors_origin, sizeof errors_origin, "%s", origin);
+}
+
+void errors_hold(void) {
+    errors_held = true;
+}
+
+void errors_release(bool print) {
+    errors_held = false;
+    if (print && held_error[0] != '\0') {
+        (void)fprintf(stderr, "%s\n", held_error);
+    }
+    held_error[0] = '\0';
 }
 
 int usage_error(const char *program, const char *format, ...) {

@@ -68,4 +68,11 @@ int usage_error(const char *program, const char *format, ...) __attribute__((for
 /* The same with EXIT_FAILED. */
 int work_error(const char *program, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Keeps the first message of the two above back, and drops those after it, until errors_release
+ * prints it or not. */
+void errors_hold(void);
+void errors_release(bool print);
+/* Goes in front of every message that follows, e.g. "rank 1: ". */
+void errors_set_origin(const char *origin);
+
 #endif

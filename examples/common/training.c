@@ -11,6 +11,7 @@
 #include "common/options_state.h"
 #include "common/profiling.h"
 #include "common/progress.h"
+#include "common/ranks.h"
 
 /* ------------------------------------------------------------------ evaluation */
 
@@ -53,6 +54,7 @@ tl_status evaluate(training *t, evaluation *result, tl_error *error) {
     int64_t count = 0;
     tl_batch batch;
     tl_status status = TL_OK;
+    int64_t correct = 0;
     while (status == TL_OK && !interrupt_requested() && tl_loader_next(loader, &batch)) {
         status = evaluate_batch(t, &batch, &loss_sum, sums, error);
         count += batch.count;
@@ -129,7 +131,7 @@ static tl_status fill_state(const training *t, tl_state *state, tl_error *error)
     return status == TL_OK ? options_save(t->options, state, error) : status;
 }
 
-static tl_status save_checkpoint(training *t, tl_error *error) {
+static tl_status write_checkpoint(training *t, tl_error *error) {
     tl_state *state = tl_state_create(t->context, error);
     if (state == NULL) {
         return error->status;
@@ -141,8 +143,31 @@ static tl_status save_checkpoint(training *t, tl_error *error) {
     }
     tl_profile_end(t->profile);
     tl_state_free(state);
-    t->saved = t->saved || status == TL_OK;
     return status;
+}
+
+/* Makes sure that all ranks hold the same network, running statistics included. */
+static tl_status unite(training *t, tl_error *error) {
+    tl_parameters *parameters = tl_model_parameters(t->model);
+    if (!t->synchronize_batch_norm) {
+        const tl_status status = tl_parallel_average_buffers(t->parallel, parameters, error);
+        if (status != TL_OK) {
+            return status;
+        }
+    }
+    return tl_parallel_check_equal(t->parallel, parameters, error);
+}
+
+/* Rank 0 writes; all learn whether it could. The exit code; the message was printed. */
+static int save_checkpoint(training *t) {
+    tl_error error;
+    int code = EXIT_DONE;
+    if (tl_parallel_rank(t->parallel) == 0 && write_checkpoint(t, &error) != TL_OK) {
+        code = work_error(t->program, "%s", error.message);
+    }
+    code = ranks_agree(t->parallel, t->program, code);
+    t->saved = t->saved || code == EXIT_DONE;
+    return code;
 }
 
 tl_status training_restore(training *t, const tl_state *state, tl_error *error) {
@@ -219,9 +244,12 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
 
 /* ------------------------------------------------------------------ steps */
 
-/* Runs a batch again with checks on, to name the operation that first gave NaN or infinity. */
+/* Runs a batch again with checks on, to name the operation that first gave NaN or infinity. All
+ * ranks do, each by itself, and the lowest says what it found. */
 static void explain_not_finite(training *t, const tl_batch *batch, double loss) {
     tl_tape_reset(t->tape);
+    tl_parallel_attach(NULL, t->tape, false);
+    errors_hold();
     tl_tape_set_check_finite(t->tape, true);
     tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
     tl_tensor *again = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
@@ -235,6 +263,8 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
                      t->checkpoint != NULL && t->saved ? "the last good checkpoint is "
                                                        : "no checkpoint was saved",
                      t->checkpoint != NULL && t->saved ? t->checkpoint : "");
+    (void)ranks_agree(t->parallel, t->program, EXIT_FAILED);
+    errors_release(true);
     tl_tape_set_check_finite(t->tape, false);
     tl_tape_reset(t->tape);
 }
@@ -278,10 +308,9 @@ static bool train_step(training *t, const tl_batch *batch, progress *bar) {
         (void)work_error(t->program, "step %" PRId64 ": %s", t->step, error.message);
         return false;
     }
-    const double value = (double)tl_tensor_item(loss);
     double norm = 0.0;
-    if (!isfinite(value) || !gradient_norm(t, &norm)) {
-        explain_not_finite(t, batch, value);
+    if (!isfinite(sums.loss) || !gradient_norm(t, &norm)) {
+        explain_not_finite(t, batch, sums.loss / sums.images);
         return false;
     }
     t->task->add(output, batch, t->sums);
@@ -289,8 +318,9 @@ static bool train_step(training *t, const tl_batch *batch, progress *bar) {
     t->seen += batch->count;
     t->grad_norm_sum += norm;
     t->grad_norm_count++;
+    t->stopping = sums.interrupted > 0.0;
     tl_profile_begin(t->profile, PROFILING_OPTIMIZER);
-    const tl_status status = tl_optimizer_step(t->optimizer);
+    status = tl_optimizer_step(t->optimizer);
     tl_profile_end(t->profile);
     show_cost(t, bar);
     tl_tape_reset(t->tape);
@@ -332,8 +362,11 @@ static outcome stop_after_interrupt(training *t, progress *bar, double started) 
         return INTERRUPTED;
     }
     tl_error error;
-    if (save_checkpoint(t, &error) != TL_OK) {
+    if (unite(t, &error) != TL_OK) {
         (void)work_error(t->program, "%s", error.message);
+        return FAILED;
+    }
+    if (save_checkpoint(t) != EXIT_DONE) {
         return FAILED;
     }
     printf("interrupted after step %" PRId64 "; saved %s (go on with --resume %s)\n", t->step,
@@ -386,11 +419,7 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
         (void)work_error(t->program, "%s", error.message);
         return FAILED;
     }
-    if (t->checkpoint != NULL && save_checkpoint(t, &error) != TL_OK) {
-        (void)work_error(t->program, "%s", error.message);
-        return FAILED;
-    }
-    return FINISHED;
+    return t->checkpoint == NULL || save_checkpoint(t) == EXIT_DONE ? FINISHED : FAILED;
 }
 
 static bool next_batch(training *t, tl_batch *batch) {
@@ -410,12 +439,25 @@ static tl_status test_model(training *t, evaluation *test, tl_error *error) {
     return status;
 }
 
+/* Asks all ranks whether to stop, where no step has just told. */
+static tl_status ask_to_stop(training *t, tl_error *error) {
+    double interrupted = interrupt_requested();
+    const tl_status status = tl_parallel_sum(t->parallel, &interrupted, 1, error);
+    t->stopping = interrupted > 0.0;
+    return status;
+}
+
 static outcome run_epoch(training *t) {
     const double started = seconds_now();
     progress bar;
+    tl_error error;
+    if (ask_to_stop(t, &error) != TL_OK) {
+        (void)work_error(t->program, "%s", error.message);
+        return FAILED;
+    }
     progress_start(&bar, t->seen / t->batch_size);
     tl_batch batch;
-    while (!interrupt_requested() && next_batch(t, &batch)) {
+    while (!t->stopping && next_batch(t, &batch)) {
         tl_profile_begin(t->profile, PROFILING_STEP);
         const bool done = train_step(t, &batch, &bar);
         tl_profile_end(t->profile);
@@ -425,13 +467,12 @@ static outcome run_epoch(training *t) {
         show_progress(t, &bar);
     }
     evaluation test = {0};
-    tl_error error;
-    if (!interrupt_requested() && test_model(t, &test, &error) != TL_OK) {
+    if (!t->stopping && test_model(t, &test, &error) != TL_OK) {
         progress_clear(&bar);
         (void)work_error(t->program, "evaluation: %s", error.message);
         return FAILED;
     }
-    if (interrupt_requested()) {
+    if (t->stopping || test.interrupted) {
         return stop_after_interrupt(t, &bar, started);
     }
     progress_clear(&bar);
@@ -458,7 +499,8 @@ static int run_epochs(training *t) {
 
 int training_run(training *t) {
     tl_error error;
-    if (t->profile_path != NULL) {
+    tl_parallel_attach(t->parallel, t->tape, t->synchronize_batch_norm);
+    if (t->profile_path != NULL && tl_parallel_rank(t->parallel) == 0) {
         t->profile = tl_profile_create(t->context, TL_PROFILE_EVENTS, &error);
         if (t->profile == NULL) {
             return work_error(t->program, "%s", error.message);
@@ -468,6 +510,9 @@ int training_run(training *t) {
             return work_error(t->program, "%s", error.message);
         }
         tl_tape_set_profile(t->tape, t->profile);
+    }
+    if (unite(t, &error) != TL_OK) {
+        return work_error(t->program, "%s", error.message);
     }
     const int code = run_epochs(t);
     if (t->profile != NULL && code != EXIT_FAILED &&

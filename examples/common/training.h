@@ -2,6 +2,9 @@
  *
  * A run that is stopped - by --stop-after, Ctrl-C in the middle of an epoch, or SIGKILL after a
  * checkpoint - and resumed does the same steps with the same bits as one that is not.
+ *
+ * On several ranks (parallel.h) each works on its part of every batch; rank 0 prints and saves. All
+ * numbers that are reported, and all decisions, are of the ranks together.
  */
 #ifndef EXAMPLE_TRAINING_H
 #define EXAMPLE_TRAINING_H
@@ -17,6 +20,8 @@ typedef struct training {
     const task *task;
     option_table *options;
     tl_context *context;
+    tl_parallel *parallel;
+    bool synchronize_batch_norm;
     tl_tape *tape;
     tl_model *model;
     tl_optimizer *optimizer;
@@ -27,6 +32,7 @@ typedef struct training {
     const tl_dataset *test;
     int64_t batch_size;
     int64_t epochs;
+    bool stopping;            /* a rank was asked to stop; the same on all */
     int64_t stop_after;       /* epochs in all after which this run stops; 0: all */
     double label_smoothing;   /* of the training loss */
     double clip_norm;         /* 0: no clipping */
@@ -55,6 +61,7 @@ typedef struct evaluation {
     double loss;
     double metrics[TASK_METRICS];
     int64_t count;
+    bool interrupted; /* a rank was asked to stop: not all images were seen */
 } evaluation;
 
 /* Loss and metrics on the test set, in evaluation mode, without recording. */

@@ -39,7 +39,7 @@ typedef struct tl_loader_config {
                    kept), which must divide batch_size, and the loader makes only part number
                    `share`: of all that follows, tl_batch alone speaks of the part. A smaller last
                    batch is cut into parts that differ by an image, and may be empty */
-    int share;   /* 0 ... shares - 1 */
+    int share;  /* 0 ... shares - 1 */
     int threads; /* 0 to 16 threads that prepare batches ahead; 0 makes each batch inside
                     tl_loader_next, some 0.3 ms for 128 CIFAR images (docs/datasets.md) */
 } tl_loader_config;

@@ -1,10 +1,10 @@
 /* parallel.h - training on several processes, on one machine or many.
  *
  * Data parallel: every process, a *rank*, holds the whole network, works on an equal part of each
- * batch (tl_loader_config.shares), and averages its gradients with the others'; so all take the same
- * step. The processes are started together (mpirun -n 4 PROGRAM) and talk through MPI where the
- * library was built with it (-DTAPELINE_MPI=ON); without, there is one rank, and all functions below
- * do what little that leaves.
+ * batch (tl_loader_config.shares), and averages its gradients with the others'; so all take the
+ * same step. The processes are started together (mpirun -n 4 PROGRAM) and talk through MPI where
+ * the library was built with it (-DTAPELINE_MPI=ON); without, there is one rank, and all functions
+ * below do what little that leaves.
  *
  *     tl_parallel *parallel = tl_parallel_create(&error);
  *     tl_parallel_attach(parallel, tape, true);
@@ -16,9 +16,9 @@
  *     tl_optimizer_step(optimizer);
  *
  * With statistics of batch norm over all ranks (tl_parallel_attach) n ranks with batches of B / n
- * follow one with batches of B, but for the order in which sums are rounded. With the same number of
- * ranks a run is repeated to the bit at any number of threads, as far as the MPI library adds in the
- * same order (Open MPI and MPICH do on the same machines).
+ * follow one with batches of B, but for the order in which sums are rounded. With the same number
+ * of ranks a run is repeated to the bit at any number of threads, as far as the MPI library adds in
+ * the same order (Open MPI and MPICH do on the same machines).
  *
  * Functions that return a tl_status after tl_parallel_attach are *collective*: all ranks call them,
  * in the same order. A rank that cannot go on while others may be waiting for it must end them
@@ -59,19 +59,19 @@ TL_API int tl_parallel_local_ranks(const tl_parallel *parallel);
  * nothing, if there is only one. */
 TL_API void tl_parallel_abort(tl_parallel *parallel, int exit_code);
 
-/* The tape's operations work on this rank's part of a batch: dropout masks differ between ranks; and
- * if `synchronize_batch_norm`, batch norm in training takes mean and variance over the rows of all
- * ranks, for 2 C + 1 doubles summed over the ranks in forward and 2 C in backward. May be called
- * again after a reset, to change that. `parallel` NULL: the tape works alone again. */
+/* The tape's operations work on this rank's part of a batch: dropout masks differ between ranks;
+ * and if `synchronize_batch_norm`, batch norm in training takes mean and variance over the rows of
+ * all ranks, for 2 C + 1 doubles summed over the ranks in forward and 2 C in backward. May be
+ * called again after a reset, to change that. `parallel` NULL: the tape works alone again. */
 TL_API void tl_parallel_attach(tl_parallel *parallel, tl_tape *tape, bool synchronize_batch_norm);
 
 /* Replaces values[0 ... count-1] by their sums over all ranks: the same bits on each. */
 TL_API tl_status tl_parallel_sum(tl_parallel *parallel, double *values, int64_t count,
                                  tl_error *error);
 
-/* Replaces the gradients of all trained parameters by their means over the ranks: for a loss that is
- * a mean over the images of a rank's part, and equal parts, that is the gradient of the mean over all
- * images. A parameter without a gradient counts as zero, unless no rank has one. */
+/* Replaces the gradients of all trained parameters by their means over the ranks: for a loss that
+ * is a mean over the images of a rank's part, and equal parts, that is the gradient of the mean
+ * over all images. A parameter without a gradient counts as zero, unless no rank has one. */
 TL_API tl_status tl_parallel_average_gradients(tl_parallel *parallel, tl_parameters *parameters,
                                                tl_error *error);
 

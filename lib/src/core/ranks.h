@@ -11,8 +11,8 @@
 typedef struct tl_ranks {
     int rank;
     int count;
-    /* Replaces values[0 ... length-1] by their sums over all ranks, which are the same bits on each.
-     * All ranks must call it, in the same order and with the same length. */
+    /* Replaces values[0 ... length-1] by their sums over all ranks, which are the same bits on
+     * each. All ranks must call it, in the same order and with the same length. */
     tl_status (*sum)(void *user, double *values, int64_t length, tl_error *error);
     void *user;
 } tl_ranks;

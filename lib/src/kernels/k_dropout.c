@@ -89,7 +89,8 @@ TL_INLINE void drop(int64_t count, const tl_real *x, const uint32_t *random, uin
 }
 
 static void apply(int64_t count, const tl_real *x, uint64_t seed, uint64_t stream,
-                  uint64_t first_group, uint32_t threshold, tl_real scale, tl_real *y, bool accumulate, int threads) {
+                  uint64_t first_group, uint32_t threshold, tl_real scale, tl_real *y,
+                  bool accumulate, int threads) {
     const int64_t groups = (count + GROUP - 1) / GROUP;
     const int team = count > TL_PARALLEL_MINIMUM ? threads : 1;
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)

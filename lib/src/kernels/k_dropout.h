@@ -10,7 +10,8 @@ typedef struct tl_dropout_kernels {
      * r(i): Philox4x32-10 keyed by `seed`; with i = 64 c + 16 w + b (w < 4, b < 16), word w of the
      * stream's block 16 c + b (tl_random_block), on every instruction set. */
     void (*apply)(int64_t count, const tl_real *x, uint64_t seed, uint64_t stream,
-                  uint64_t first_group, uint32_t threshold, tl_real scale, tl_real *y, bool accumulate, int threads);
+                  uint64_t first_group, uint32_t threshold, tl_real scale, tl_real *y,
+                  bool accumulate, int threads);
 } tl_dropout_kernels;
 
 TL_DECLARE_KERNELS(tl_dropout_kernels);

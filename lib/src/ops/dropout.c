@@ -13,7 +13,7 @@ typedef struct dropout_state {
     uint64_t seed;
     uint64_t stream;
     uint64_t first_group; /* of 64 random numbers */
-    uint32_t threshold; /* random numbers below it drop */
+    uint32_t threshold;   /* random numbers below it drop */
     tl_real scale;
 } dropout_state;
 
@@ -28,7 +28,8 @@ static void dropout_backward(tl_node *node) {
     if (dx != NULL) {
         TL_NODE_KERNELS(node)->dropout->apply(node->output->size, tl_node_output_grad(node),
                                               state->seed, state->stream, state->first_group,
-                                              state->threshold, state->scale, dx, accumulate, TL_NODE_THREADS(node));
+                                              state->threshold, state->scale, dx, accumulate,
+                                              TL_NODE_THREADS(node));
     }
 }
 
@@ -66,8 +67,8 @@ tl_tensor *tl_dropout(tl_tape *tape, tl_tensor *x, double probability) {
                              .threshold = (uint32_t)(probability * 4294967296.0),
                              .scale = (tl_real)(1.0 / (1.0 - probability))};
     TL_OP_KERNELS(&op)->dropout->apply(x->size, x->storage->data, state->seed, state->stream,
-                                       state->first_group, state->threshold, state->scale, y->storage->data, false,
-                                       TL_OP_THREADS(&op));
+                                       state->first_group, state->threshold, state->scale,
+                                       y->storage->data, false, TL_OP_THREADS(&op));
     tl_op_set_flops(&op, (double)x->size, (double)x->size);
     return tl_op_finish(&op, dropout_backward);
 }

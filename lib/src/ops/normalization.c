@@ -16,8 +16,8 @@
  *     dx = scale g + slope (x - c) + constant,
  *          slope = -s^2 Q / m,  constant = -s P / m - slope r.
  *
- * On several processes batch norm may take its statistics over the rows of all (parallel.h): then m,
- * mu, v, P and Q are those of all rows, A and B those of the process's own.
+ * On several processes batch norm may take its statistics over the rows of all (parallel.h): then
+ * m, mu, v, P and Q are those of all rows, A and B those of the process's own.
  *
  * Saved: x; mu and s per set and group (16 bytes); y where a ReLU follows a residual. Without a
  * residual y can be computed again, and is not kept for those who read it.
@@ -289,8 +289,11 @@ static norm_state *new_state(tl_op *op, tl_channel_norm_shape shape, int64_t gro
     if (memory == NULL) {
         return NULL;
     }
-    *state = (norm_state){
-        .shape = shape, .groups = groups, .rows = shape.rows, .mean = memory, .inverse_deviation = memory + count};
+    *state = (norm_state){.shape = shape,
+                          .groups = groups,
+                          .rows = shape.rows,
+                          .mean = memory,
+                          .inverse_deviation = memory + count};
     return state;
 }
 
@@ -430,8 +433,8 @@ static void move_running(tl_tensor *running, const double *batch, double momentu
 }
 
 /* Replaces mean and variance of this rank's rows by those of all rows, from the sums of the values
- * and of their squares. In double, these lose less than the values lost by being rounded to float as
- * long as the mean is below 10^8 deviations. False after an error. */
+ * and of their squares. In double, these lose less than the values lost by being rounded to float
+ * as long as the mean is below 10^8 deviations. False after an error. */
 static bool merge_ranks(tl_op *op, norm_state *state, double *variance) {
     const tl_ranks *ranks = op->tape->ranks;
     const int64_t channels = state->shape.channels;

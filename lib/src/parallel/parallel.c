@@ -58,8 +58,8 @@ tl_parallel *tl_parallel_create(tl_error *error) {
         free(parallel);
         return NULL;
     }
-    parallel->ranks = (tl_ranks){
-        .rank = ranks.rank, .count = ranks.count, .sum = sum_doubles, .user = parallel};
+    parallel->ranks =
+        (tl_ranks){.rank = ranks.rank, .count = ranks.count, .sum = sum_doubles, .user = parallel};
     parallel->local = ranks.local;
     const long launched = launched_processes();
     if (ranks.count == 1 && launched > 1) {
@@ -164,17 +164,15 @@ static int64_t size_of(const tl_parameters *parameters, choice chosen) {
 static tl_status average(tl_parallel *parallel, int64_t count, tl_error *error) {
     TL_TRY(tl_transport_sum(parallel->transport, parallel->buffer, count, sizeof(tl_real), error));
     const tl_context *context = parallel->context;
-    context->kernels->vector->scale(context->threads, count,
-                                    (tl_real)(1.0 / (double)parallel->ranks.count),
-                                    parallel->buffer);
+    context->kernels->vector->scale(
+        context->threads, count, (tl_real)(1.0 / (double)parallel->ranks.count), parallel->buffer);
     return TL_OK;
 }
 
 /* The tensor's gradient, wherever it has had none so far; NULL if memory fails. */
 static tl_real *gradient_of(tl_tensor *tensor) {
     if (tensor->grad == NULL) {
-        tensor->grad =
-            tl_memory_allocate(tensor->context, (size_t)tensor->size * sizeof(tl_real));
+        tensor->grad = tl_memory_allocate(tensor->context, (size_t)tensor->size * sizeof(tl_real));
     }
     return tensor->grad;
 }
@@ -298,11 +296,11 @@ tl_status tl_parallel_check_equal(tl_parallel *parallel, const tl_parameters *pa
     }
     for (int i = 0; i < count && status == TL_OK; i++) {
         if (different[i] > 0) {
-            status = tl_fail(error, TL_ERROR_STATE,
-                             "parallel: %s: expected the same values on all %d ranks, found others "
-                             "than rank 0's on %.0f",
-                             tl_parameters_at(parameters, i).name, parallel->ranks.count,
-                             different[i]);
+            status =
+                tl_fail(error, TL_ERROR_STATE,
+                        "parallel: %s: expected the same values on all %d ranks, found others "
+                        "than rank 0's on %.0f",
+                        tl_parameters_at(parameters, i).name, parallel->ranks.count, different[i]);
         }
     }
     tl_memory_release(context, different, bytes);

@@ -31,8 +31,7 @@ static tl_status fail(tl_error *error, const char *what, int code) {
 /* The ranks on this machine. */
 static int count_local(MPI_Comm communicator, int *local) {
     MPI_Comm machine;
-    int code =
-        MPI_Comm_split_type(communicator, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    int code = MPI_Comm_split_type(communicator, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     if (code == MPI_SUCCESS) {
         code = MPI_Comm_size(machine, local);
         (void)MPI_Comm_free(&machine);
@@ -114,9 +113,9 @@ tl_status tl_transport_sum(tl_transport *transport, void *values, int64_t count,
                            tl_error *error) {
     int code = MPI_SUCCESS;
     for (int64_t done = 0; done < count && code == MPI_SUCCESS; done += piece(count - done)) {
-        code = MPI_Allreduce(MPI_IN_PLACE, (char *)values + (size_t)done * element,
-                             piece(count - done), type_of(element), MPI_SUM,
-                             transport->communicator);
+        code =
+            MPI_Allreduce(MPI_IN_PLACE, (char *)values + (size_t)done * element,
+                          piece(count - done), type_of(element), MPI_SUM, transport->communicator);
     }
     return code == MPI_SUCCESS ? TL_OK : fail(error, "summing over the ranks", code);
 }
