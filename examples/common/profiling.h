@@ -7,7 +7,6 @@
 /* Names of the spans that a training loop marks. */
 #define PROFILING_LOAD "load batch"
 #define PROFILING_STEP "step"
-#define PROFILING_EXCHANGE "exchange" /* with the other ranks */
 #define PROFILING_NORM "gradient norm"
 #define PROFILING_OPTIMIZER "optimizer"
 #define PROFILING_EVALUATION "evaluation"

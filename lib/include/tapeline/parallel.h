@@ -11,8 +11,7 @@
  *     loader_config.shares = tl_parallel_ranks(parallel);
  *     loader_config.share = tl_parallel_rank(parallel);
  *     ...
- *     tl_backward(tape, loss);
- *     tl_parallel_average_gradients(parallel, parameters, &error);
+ *     tl_parallel_backward(parallel, tape, loss, parameters, &error);     (for tl_backward)
  *     tl_optimizer_step(optimizer);
  *
  * With statistics of batch norm over all ranks (tl_parallel_attach) n ranks with batches of B / n
@@ -69,14 +68,18 @@ TL_API void tl_parallel_attach(tl_parallel *parallel, tl_tape *tape, bool synchr
 TL_API tl_status tl_parallel_sum(tl_parallel *parallel, double *values, int64_t count,
                                  tl_error *error);
 
-/* Replaces the gradients of all trained parameters by their means over the ranks: for a loss that
- * is a mean over the images of a rank's part, and equal parts, that is the gradient of the mean
- * over all images. A parameter without a gradient counts as zero, unless no rank has one. */
-TL_API tl_status tl_parallel_average_gradients(tl_parallel *parallel, tl_parameters *parameters,
-                                               tl_error *error);
+/* tl_backward, and the gradients of the parameters become their means over the ranks: for a loss
+ * that is a mean over the images of a rank's part, and equal parts, the gradient of the mean over
+ * all images. They travel while the backward pass goes on. All ranks record the same operations. To
+ * add up the gradients of several backward passes, use this for the last alone. The tape's error is
+ * also `error`.
+ */
+TL_API tl_status tl_parallel_backward(tl_parallel *parallel, tl_tape *tape, tl_tensor *loss,
+                                      tl_parameters *parameters, tl_error *error);
 
-/* The same for the values of what is not trained: running means and variances, which differ between
- * ranks where batch norm is not synchronized. Do it before they are used or saved. */
+/* Replaces the values of what is not trained by their means over the ranks: running means and
+ * variances, which differ between ranks where batch norm is not synchronized. Do it before they are
+ * used or saved. */
 TL_API tl_status tl_parallel_average_buffers(tl_parallel *parallel, tl_parameters *parameters,
                                              tl_error *error);
 

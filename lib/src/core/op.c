@@ -528,6 +528,32 @@ static void run_backward(tl_node *node) {
     }
 }
 
+/* Inputs that live longer than the tape: parameters. */
+static bool is_parameter(const tl_node *node, int index) {
+    return tl_node_wants(node, index) && node->inputs[index]->tape == NULL;
+}
+
+static void count_uses(const tl_tape *tape) {
+    for (const tl_node *node = tape->last_node; node != NULL; node = node->previous) {
+        for (int i = 0; i < node->input_count; i++) {
+            if (is_parameter(node, i)) {
+                node->inputs[i]->uses++;
+            }
+        }
+    }
+}
+
+/* `node` is done: tells of the parameters that no other node will add to. */
+static void announce_gradients(tl_node *node) {
+    const tl_tape *tape = node->tape;
+    for (int i = 0; i < node->input_count; i++) {
+        if (is_parameter(node, i) && --node->inputs[i]->uses == 0 && node->inputs[i]->has_grad &&
+            tape->error.status == TL_OK) {
+            tape->gradient_ready(tape->gradient_user, node->inputs[i]);
+        }
+    }
+}
+
 tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
                            const tl_real *const *cotangents) {
     TL_TRY(tape->error.status);
@@ -539,6 +565,9 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
         TL_TRY(start_gradient(tape, outputs[i], cotangents != NULL ? cotangents[i] : NULL));
     }
     tape->backward_done = true;
+    if (tape->gradient_ready != NULL) {
+        count_uses(tape);
+    }
     for (tl_node *node = tape->last_node; node != NULL; node = node->previous) {
         if (node->output->has_grad) {
             restore_saved(node);
@@ -550,6 +579,9 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
             }
         }
         backward_release(node);
+        if (tape->gradient_ready != NULL) {
+            announce_gradients(node);
+        }
     }
     tape->last_node = NULL;
     return tape->error.status;

@@ -71,6 +71,9 @@ struct tl_tape {
     struct tl_profile *profile; /* NULL: nothing is timed */
     const tl_ranks *ranks;      /* NULL: this process works alone */
     bool synchronize_batch_norm;
+    /* NULL, or is told in the backward pass of each parameter whose gradient is complete */
+    void (*gradient_ready)(void *user, tl_tensor *parameter);
+    void *gradient_user;
 };
 
 /* The tape's first error wins. Returns `status`. */

@@ -32,6 +32,7 @@ struct tl_tensor {
     bool has_grad; /* grad holds a contribution; otherwise it counts as zero */
     bool requires_grad;
     bool keeps_grad; /* through the backward pass */
+    int uses;        /* nodes that will still add to grad, while a backward pass counts them */
     int rank;
     int64_t shape[TL_MAX_RANK];
     int64_t size;

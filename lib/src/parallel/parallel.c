@@ -1,7 +1,8 @@
 /* parallel.c - averages over ranks, on top of a transport.
  *
- * What is averaged is copied into one array, summed over the ranks in one message and copied back:
- * a message costs its latency however short it is, and a network has dozens of small tensors.
+ * What is averaged is copied into one array, summed over the ranks and copied back: a message costs
+ * its latency however short it is, and a network has dozens of small tensors. Gradients depart in
+ * buckets while the backward pass goes on (docs/decisions.md).
  */
 #include <tapeline/parallel.h>
 
@@ -19,7 +20,12 @@ struct tl_parallel {
     tl_context *context; /* that the buffer was taken from */
     tl_real *buffer;
     int64_t buffer_size;
+    int64_t *place; /* per parameter: where in the buffer its gradient is, -1: not there */
+    int place_count;
 };
+
+/* Gradients that go together. */
+static const int64_t bucket_size = 65536;
 
 static tl_status sum_doubles(void *user, double *values, int64_t length, tl_error *error) {
     const tl_parallel *parallel = user;
@@ -72,11 +78,16 @@ tl_parallel *tl_parallel_create(tl_error *error) {
 }
 
 static void release_buffer(tl_parallel *parallel) {
-    if (parallel->buffer != NULL) {
-        tl_memory_release(parallel->context, parallel->buffer,
-                          (size_t)parallel->buffer_size * sizeof(tl_real));
-        parallel->buffer = NULL;
+    if (parallel->context == NULL) {
+        return;
     }
+    tl_memory_release(parallel->context, parallel->buffer,
+                      (size_t)parallel->buffer_size * sizeof *parallel->buffer);
+    tl_memory_release(parallel->context, parallel->place,
+                      (size_t)parallel->place_count * sizeof *parallel->place);
+    parallel->context = NULL;
+    parallel->buffer = NULL;
+    parallel->place = NULL;
 }
 
 void tl_parallel_free(tl_parallel *parallel) {
@@ -118,30 +129,34 @@ tl_status tl_parallel_sum(tl_parallel *parallel, double *values, int64_t count, 
 
 /* ------------------------------------------------------------------ tensors */
 
-/* Makes the buffer hold `size` numbers. */
-static tl_status reserve(tl_parallel *parallel, tl_context *context, int64_t size,
-                         tl_error *error) {
-    if (parallel->context == context && parallel->buffer_size >= size) {
+/* Room for all of the parameters. */
+static tl_status reserve(tl_parallel *parallel, const tl_parameters *parameters, tl_error *error) {
+    tl_context *context = tl_parameters_context(parameters);
+    const int count = tl_parameters_count(parameters);
+    int64_t size = 0;
+    for (int i = 0; i < count; i++) {
+        size += tl_parameters_at(parameters, i).tensor->size;
+    }
+    if (parallel->context == context && parallel->buffer_size >= size &&
+        parallel->place_count >= count) {
         return TL_OK;
     }
     release_buffer(parallel);
-    const size_t bytes = (size_t)size * sizeof(tl_real);
-    tl_real *buffer = tl_memory_allocate(context, bytes);
-    if (buffer == NULL) {
+    parallel->context = context;
+    parallel->buffer_size = size;
+    parallel->place_count = count;
+    const size_t bytes = (size_t)size * sizeof *parallel->buffer;
+    parallel->buffer = tl_memory_allocate(context, bytes);
+    parallel->place = tl_memory_allocate(context, (size_t)count * sizeof *parallel->place);
+    if (parallel->buffer == NULL || parallel->place == NULL) {
+        release_buffer(parallel);
         return tl_memory_fail(context, error, "parallel: what the ranks exchange", bytes);
     }
-    parallel->context = context;
-    parallel->buffer = buffer;
-    parallel->buffer_size = size;
     return TL_OK;
 }
 
 static bool is_buffer(const tl_parameter *parameter) {
     return parameter->group == TL_GROUP_BUFFER;
-}
-
-static bool is_trained(const tl_parameter *parameter) {
-    return !is_buffer(parameter) && parameter->tensor->requires_grad;
 }
 
 static bool is_any(const tl_parameter *parameter) {
@@ -151,81 +166,128 @@ static bool is_any(const tl_parameter *parameter) {
 
 typedef bool (*choice)(const tl_parameter *parameter);
 
-static int64_t size_of(const tl_parameters *parameters, choice chosen) {
-    int64_t size = 0;
-    for (int i = 0; i < tl_parameters_count(parameters); i++) {
-        const tl_parameter parameter = tl_parameters_at(parameters, i);
-        size += chosen(&parameter) ? parameter.tensor->size : 0;
-    }
-    return size;
-}
-
-/* The buffer's first `count` numbers become their means over the ranks. */
-static tl_status average(tl_parallel *parallel, int64_t count, tl_error *error) {
-    TL_TRY(tl_transport_sum(parallel->transport, parallel->buffer, count, sizeof(tl_real), error));
+static void divide_by_ranks(tl_parallel *parallel, int64_t count) {
     const tl_context *context = parallel->context;
     context->kernels->vector->scale(
         context->threads, count, (tl_real)(1.0 / (double)parallel->ranks.count), parallel->buffer);
-    return TL_OK;
 }
 
-/* The tensor's gradient, wherever it has had none so far; NULL if memory fails. */
-static tl_real *gradient_of(tl_tensor *tensor) {
-    if (tensor->grad == NULL) {
-        tensor->grad = tl_memory_allocate(tensor->context, (size_t)tensor->size * sizeof(tl_real));
+/* ------------------------------------------------------------------ gradients */
+
+/* Gradients on their way. They lie in the buffer in the order in which the backward pass completes
+ * them, which is the same on all ranks; those before `sent` have departed. */
+typedef struct departure {
+    tl_parallel *parallel;
+    const tl_parameters *parameters;
+    int expected; /* the parameter that is looked for first */
+    int64_t filled;
+    int64_t sent;
+    tl_status status;
+    tl_error *error;
+} departure;
+
+static void send_bucket(departure *d) {
+    if (d->status == TL_OK && d->filled > d->sent) {
+        d->status = tl_transport_start_sum(d->parallel->transport, d->parallel->buffer + d->sent,
+                                           d->filled - d->sent, sizeof(tl_real), d->error);
     }
-    return tensor->grad;
+    d->sent = d->filled;
 }
 
-/* Behind the gradients goes a number a parameter: 1 if this rank has a gradient. */
-tl_status tl_parallel_average_gradients(tl_parallel *parallel, tl_parameters *parameters,
-                                        tl_error *error) {
+static void add_gradient(departure *d, int index, const tl_tensor *tensor) {
+    memcpy(d->parallel->buffer + d->filled, tensor->grad, (size_t)tensor->size * sizeof(tl_real));
+    d->parallel->place[index] = d->filled;
+    d->filled += tensor->size;
+    if (d->filled - d->sent >= bucket_size) {
+        send_bucket(d);
+    }
+}
+
+/* Its number, or -1 if the tensor is none of the parameters. Gradients are completed in about the
+ * reverse of the order in which parameters were added. */
+static int find_parameter(departure *d, const tl_tensor *tensor) {
+    const int count = tl_parameters_count(d->parameters);
+    for (int tried = 0; tried < count; tried++) {
+        const int index = (d->expected + count - tried) % count;
+        if (tl_parameters_at(d->parameters, index).tensor == tensor) {
+            d->expected = (index + count - 1) % count;
+            return index;
+        }
+    }
+    return -1;
+}
+
+static void gradient_ready(void *user, tl_tensor *tensor) {
+    departure *d = user;
+    const int index = find_parameter(d, tensor);
+    if (index >= 0) {
+        add_gradient(d, index, tensor);
+    }
+    tl_transport_progress(d->parallel->transport);
+}
+
+/* What has a gradient from an earlier backward pass alone departs last. */
+static void send_rest(departure *d) {
+    for (int i = 0; i < tl_parameters_count(d->parameters); i++) {
+        const tl_tensor *tensor = tl_parameters_at(d->parameters, i).tensor;
+        if (d->parallel->place[i] < 0 && tensor->has_grad && tensor->requires_grad) {
+            add_gradient(d, i, tensor);
+        }
+    }
+    send_bucket(d);
+}
+
+static tl_status backward(tl_tape *tape, tl_tensor *loss, tl_error *error) {
+    const tl_status status = tl_backward(tape, loss);
+    if (status != TL_OK && error != NULL) {
+        *error = tape->error;
+    }
+    return status;
+}
+
+tl_status tl_parallel_backward(tl_parallel *parallel, tl_tape *tape, tl_tensor *loss,
+                               tl_parameters *parameters, tl_error *error) {
+    tl_error_clear(error);
     if (parallel->ranks.count == 1) {
-        return TL_OK;
+        return backward(tape, loss, error);
     }
-    tl_context *context = tl_parameters_context(parameters);
+    TL_TRY(reserve(parallel, parameters, error));
     const int count = tl_parameters_count(parameters);
-    const int64_t size = size_of(parameters, is_trained);
-    TL_TRY(reserve(parallel, context, size + count, error));
-    tl_real *has_gradient = parallel->buffer + size;
-    tl_real *at = parallel->buffer;
     for (int i = 0; i < count; i++) {
-        const tl_parameter parameter = tl_parameters_at(parameters, i);
-        const tl_tensor *tensor = parameter.tensor;
-        has_gradient[i] = is_trained(&parameter) && tensor->has_grad ? 1 : 0;
-        if (is_trained(&parameter)) {
-            const size_t bytes = (size_t)tensor->size * sizeof *at;
-            if (tensor->has_grad) {
-                memcpy(at, tensor->grad, bytes);
-            } else {
-                memset(at, 0, bytes);
-            }
-            at += tensor->size;
-        }
+        parallel->place[i] = -1;
     }
-    TL_TRY(average(parallel, size + count, error));
-    at = parallel->buffer;
+    departure d = {
+        .parallel = parallel, .parameters = parameters, .expected = count - 1, .error = error};
+    tape->gradient_ready = gradient_ready;
+    tape->gradient_user = &d;
+    const tl_status status = backward(tape, loss, error);
+    tape->gradient_ready = NULL;
+    if (status == TL_OK) {
+        send_rest(&d);
+    }
+    /* whatever has departed must arrive, the buffer being its */
+    tl_error waiting;
+    const tl_status arrived = tl_transport_wait(parallel->transport, &waiting);
+    TL_TRY(status);
+    TL_TRY(d.status);
+    if (arrived != TL_OK) {
+        return tl_fail(error, arrived, "%s", waiting.message);
+    }
+    divide_by_ranks(parallel, d.filled);
     for (int i = 0; i < count; i++) {
-        const tl_parameter parameter = tl_parameters_at(parameters, i);
-        if (!is_trained(&parameter)) {
-            continue;
+        const tl_tensor *tensor = tl_parameters_at(parameters, i).tensor;
+        if (parallel->place[i] >= 0) {
+            memcpy(tensor->grad, parallel->buffer + parallel->place[i],
+                   (size_t)tensor->size * sizeof *tensor->grad);
         }
-        if (has_gradient[i] > 0) {
-            tl_real *gradient = gradient_of(parameter.tensor);
-            if (gradient == NULL) {
-                return tl_memory_fail(context, error, parameter.name,
-                                      (size_t)parameter.tensor->size * sizeof *gradient);
-            }
-            memcpy(gradient, at, (size_t)parameter.tensor->size * sizeof *gradient);
-            parameter.tensor->has_grad = true;
-        }
-        at += parameter.tensor->size;
     }
     return TL_OK;
 }
 
-/* Copies the values of the chosen tensors to the buffer, one behind the other. */
-static void gather(tl_parallel *parallel, const tl_parameters *parameters, choice chosen) {
+/* ------------------------------------------------------------------ values */
+
+/* Copies the values of the chosen tensors to the buffer, one behind the other. Returns how many. */
+static int64_t gather(tl_parallel *parallel, const tl_parameters *parameters, choice chosen) {
     tl_real *at = parallel->buffer;
     for (int i = 0; i < tl_parameters_count(parameters); i++) {
         const tl_parameter parameter = tl_parameters_at(parameters, i);
@@ -235,6 +297,7 @@ static void gather(tl_parallel *parallel, const tl_parameters *parameters, choic
             at += parameter.tensor->size;
         }
     }
+    return at - parallel->buffer;
 }
 
 tl_status tl_parallel_average_buffers(tl_parallel *parallel, tl_parameters *parameters,
@@ -242,10 +305,10 @@ tl_status tl_parallel_average_buffers(tl_parallel *parallel, tl_parameters *para
     if (parallel->ranks.count == 1) {
         return TL_OK;
     }
-    const int64_t size = size_of(parameters, is_buffer);
-    TL_TRY(reserve(parallel, tl_parameters_context(parameters), size, error));
-    gather(parallel, parameters, is_buffer);
-    TL_TRY(average(parallel, size, error));
+    TL_TRY(reserve(parallel, parameters, error));
+    const int64_t size = gather(parallel, parameters, is_buffer);
+    TL_TRY(tl_transport_sum(parallel->transport, parallel->buffer, size, sizeof(tl_real), error));
+    divide_by_ranks(parallel, size);
     const tl_real *at = parallel->buffer;
     for (int i = 0; i < tl_parameters_count(parameters); i++) {
         const tl_parameter parameter = tl_parameters_at(parameters, i);
@@ -280,15 +343,14 @@ tl_status tl_parallel_check_equal(tl_parallel *parallel, const tl_parameters *pa
         return TL_OK;
     }
     tl_context *context = tl_parameters_context(parameters);
-    const int64_t size = size_of(parameters, is_any);
     const int count = tl_parameters_count(parameters);
-    TL_TRY(reserve(parallel, context, size, error));
+    TL_TRY(reserve(parallel, parameters, error));
     const size_t bytes = (size_t)count * sizeof(double);
     double *different = tl_memory_allocate(context, bytes);
     if (different == NULL) {
         return tl_memory_fail(context, error, "parallel: check", bytes);
     }
-    gather(parallel, parameters, is_any);
+    const int64_t size = gather(parallel, parameters, is_any);
     tl_status status =
         tl_transport_broadcast(parallel->transport, parallel->buffer, size, sizeof(tl_real), error);
     if (status == TL_OK) {

@@ -29,6 +29,12 @@ void tl_transport_abort(tl_transport *transport, int exit_code);
 /* In place, over all ranks; the same bits on each. `element` is sizeof(float) or sizeof(double). */
 tl_status tl_transport_sum(tl_transport *transport, void *values, int64_t count, size_t element,
                            tl_error *error);
+/* The same without waiting: values may not be touched until tl_transport_wait, which waits for all
+ * that was started. MPI makes progress only while it is called, as tl_transport_progress does. */
+tl_status tl_transport_start_sum(tl_transport *transport, void *values, int64_t count,
+                                 size_t element, tl_error *error);
+void tl_transport_progress(tl_transport *transport);
+tl_status tl_transport_wait(tl_transport *transport, tl_error *error);
 /* Rank 0's values become everybody's. */
 tl_status tl_transport_broadcast(tl_transport *transport, void *values, int64_t count,
                                  size_t element, tl_error *error);

@@ -16,9 +16,13 @@ const bool tl_transport_is_mpi = true;
 const char tl_transport_advice[] =
     "the MPI library sees only one: start them with the mpirun that belongs to it";
 
+enum { MOST_REQUESTS = 64 };
+
 struct tl_transport {
     MPI_Comm communicator;
     bool owns_mpi;
+    int request_count;
+    MPI_Request requests[MOST_REQUESTS];
 };
 
 static tl_status fail(tl_error *error, const char *what, int code) {
@@ -128,4 +132,35 @@ tl_status tl_transport_broadcast(tl_transport *transport, void *values, int64_t 
                          type_of(element), 0, transport->communicator);
     }
     return code == MPI_SUCCESS ? TL_OK : fail(error, "sending from rank 0", code);
+}
+
+tl_status tl_transport_start_sum(tl_transport *transport, void *values, int64_t count,
+                                 size_t element, tl_error *error) {
+    int code = MPI_SUCCESS;
+    for (int64_t done = 0; done < count && code == MPI_SUCCESS; done += piece(count - done)) {
+        if (transport->request_count == MOST_REQUESTS) {
+            TL_TRY(tl_transport_wait(transport, error));
+        }
+        code =
+            MPI_Iallreduce(MPI_IN_PLACE, (char *)values + (size_t)done * element,
+                           piece(count - done), type_of(element), MPI_SUM, transport->communicator,
+                           &transport->requests[transport->request_count]);
+        transport->request_count += code == MPI_SUCCESS;
+    }
+    return code == MPI_SUCCESS ? TL_OK : fail(error, "summing over the ranks", code);
+}
+
+void tl_transport_progress(tl_transport *transport) {
+    int done;
+    (void)MPI_Testall(transport->request_count, transport->requests, &done, MPI_STATUSES_IGNORE);
+    if (done) {
+        transport->request_count = 0;
+    }
+}
+
+tl_status tl_transport_wait(tl_transport *transport, tl_error *error) {
+    const int code =
+        MPI_Waitall(transport->request_count, transport->requests, MPI_STATUSES_IGNORE);
+    transport->request_count = 0;
+    return code == MPI_SUCCESS ? TL_OK : fail(error, "summing over the ranks", code);
 }
