@@ -242,7 +242,64 @@ static void expect_failure(tl_loader_config config, const char *part) {
     assert_error(&error, TL_ERROR_INVALID_ARGUMENT, part);
 }
 
+/* The parts of each batch, in the order of their numbers, are the batch; and a loader of parts
+ * stands where one of whole batches does. */
+START_TEST(shares_are_parts_of_the_same_batches) {
+    enum { SHARES = 4 };
+    const bool drop_last = _i == 1;
+    tl_loader_config config = all_options;
+    config.batch_size = BATCH;
+    config.drop_last = drop_last;
+    tl_loader *whole = create(config);
+    tl_loader *parts[SHARES];
+    for (int i = 0; i < SHARES; i++) {
+        config.shares = SHARES;
+        config.share = i;
+        config.threads = i % 2 * 2;
+        parts[i] = create(config);
+        ck_assert_int_eq(tl_loader_batches(parts[i]), tl_loader_batches(whole));
+        ck_assert_int_eq(tl_loader_seek(parts[i], 2, 3), TL_OK);
+    }
+    ck_assert_int_eq(tl_loader_seek(whole, 2, 3), TL_OK);
+    tl_batch batch;
+    int batches = 0;
+    while (tl_loader_next(whole, &batch)) {
+        int64_t seen = 0;
+        for (int i = 0; i < SHARES; i++) {
+            tl_batch part;
+            ck_assert(tl_loader_next(parts[i], &part));
+            ck_assert_int_eq(part.images.shape[0], part.count);
+            const int64_t least = batch.count / SHARES;
+            ck_assert(part.count == least || (batch.count < BATCH && part.count == least + 1));
+            const size_t values = (size_t)part.count * PIXELS;
+            ck_assert_mem_eq(part.indices, batch.indices + seen, (size_t)part.count * 8);
+            ck_assert_mem_eq(part.labels, batch.labels + seen, (size_t)part.count * 4);
+            ck_assert_mem_eq(part.masks, batch.masks + seen * PIXELS, values);
+            assert_same_bits("images", (int64_t)values, part.images.data,
+                             batch.images.data + seen * PIXELS);
+            seen += part.count;
+            ck_assert_int_eq(tl_loader_position(parts[i]), tl_loader_position(whole));
+        }
+        ck_assert_int_eq(seen, batch.count);
+        batches++;
+    }
+    ck_assert_int_eq(batches, drop_last ? 6 : 7); /* of 50 images: the last has 2, for 4 parts */
+    for (int i = 0; i < SHARES; i++) {
+        tl_batch part;
+        ck_assert(!tl_loader_next(parts[i], &part));
+        tl_loader_free(parts[i]);
+    }
+    tl_loader_free(whole);
+}
+END_TEST
+
 START_TEST(wrong_arguments_are_named) {
+    expect_failure((tl_loader_config){.batch_size = 8, .shares = 3},
+                   "batches of 8 cannot be cut into 3 equal parts");
+    expect_failure((tl_loader_config){.shares = 2, .share = 2},
+                   "one of the 2 parts of a batch, found number 2");
+    expect_failure((tl_loader_config){.shares = -1}, "one of the -1 parts");
+    expect_failure((tl_loader_config){.shares = 2, .share = -1}, "found number -1");
     expect_failure((tl_loader_config){.batch_size = -1}, "batch size: expected at least 1");
     expect_failure((tl_loader_config){.batch_size = 54, .drop_last = true},
                    "the batch size is 54, the dataset has 53 images");
@@ -295,6 +352,7 @@ int main(void) {
     tcase_add_test(test_case, augmentation_does_not_depend_on_the_order);
     tcase_add_test(test_case, epochs_can_be_left_early);
     tcase_add_test(test_case, one_batch_may_hold_all);
+    tcase_add_loop_test(test_case, shares_are_parts_of_the_same_batches, 0, 2);
     tcase_add_test(test_case, wrong_arguments_are_named);
     tcase_add_test(test_case, memory_failures_leave_nothing_behind);
     return run_suite(suite);
