@@ -31,6 +31,7 @@ tl_parallel *ranks_join(const char *program) {
 int ranks_agree(tl_parallel *parallel, const char *program, int code) {
     const int ranks = tl_parallel_ranks(parallel);
     if (ranks == 1) {
+        errors_release(true);
         return code;
     }
     double *codes = calloc((size_t)ranks, sizeof *codes);

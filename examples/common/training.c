@@ -146,16 +146,26 @@ static tl_status write_checkpoint(training *t, tl_error *error) {
     return status;
 }
 
-/* Makes sure that all ranks hold the same network, running statistics included. */
-static tl_status unite(training *t, tl_error *error) {
+/* Makes sure that all ranks hold the same network, running statistics included. The exit code; the
+ * message was printed, once if all ranks found a difference. */
+static int unite(training *t) {
     tl_parameters *parameters = tl_model_parameters(t->model);
+    tl_error error;
+    tl_status status = TL_OK;
     if (!t->synchronize_batch_norm) {
-        const tl_status status = tl_parallel_average_buffers(t->parallel, parameters, error);
-        if (status != TL_OK) {
-            return status;
-        }
+        status = tl_parallel_average_buffers(t->parallel, parameters, &error);
     }
-    return tl_parallel_check_equal(t->parallel, parameters, error);
+    if (status == TL_OK) {
+        status = tl_parallel_check_equal(t->parallel, parameters, &error);
+    }
+    if (status == TL_OK) {
+        return EXIT_DONE;
+    }
+    if (status != TL_ERROR_STATE) {
+        return work_error(t->program, "%s", error.message);
+    }
+    errors_hold();
+    return ranks_agree(t->parallel, t->program, work_error(t->program, "%s", error.message));
 }
 
 /* Rank 0 writes; all learn whether it could. The exit code; the message was printed. */
@@ -264,7 +274,6 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
                                                        : "no checkpoint was saved",
                      t->checkpoint != NULL && t->saved ? t->checkpoint : "");
     (void)ranks_agree(t->parallel, t->program, EXIT_FAILED);
-    errors_release(true);
     tl_tape_set_check_finite(t->tape, false);
     tl_tape_reset(t->tape);
 }
@@ -361,12 +370,7 @@ static outcome stop_after_interrupt(training *t, progress *bar, double started) 
         (void)work_error(t->program, "interrupted; nothing was saved (no --checkpoint)");
         return INTERRUPTED;
     }
-    tl_error error;
-    if (unite(t, &error) != TL_OK) {
-        (void)work_error(t->program, "%s", error.message);
-        return FAILED;
-    }
-    if (save_checkpoint(t) != EXIT_DONE) {
+    if (unite(t) != EXIT_DONE || save_checkpoint(t) != EXIT_DONE) {
         return FAILED;
     }
     printf("interrupted after step %" PRId64 "; saved %s (go on with --resume %s)\n", t->step,
@@ -467,6 +471,9 @@ static outcome run_epoch(training *t) {
         show_progress(t, &bar);
     }
     evaluation test = {0};
+    if (!t->stopping && unite(t) != EXIT_DONE) {
+        return FAILED;
+    }
     if (!t->stopping && test_model(t, &test, &error) != TL_OK) {
         progress_clear(&bar);
         (void)work_error(t->program, "evaluation: %s", error.message);
@@ -511,10 +518,8 @@ int training_run(training *t) {
         }
         tl_tape_set_profile(t->tape, t->profile);
     }
-    if (unite(t, &error) != TL_OK) {
-        return work_error(t->program, "%s", error.message);
-    }
-    const int code = run_epochs(t);
+    int code = unite(t);
+    code = code == EXIT_DONE ? run_epochs(t) : code;
     if (t->profile != NULL && code != EXIT_FAILED &&
         profiling_report(t->profile, t->profile_path, &error) != TL_OK) {
         return work_error(t->program, "%s", error.message);

@@ -2,6 +2,7 @@
  * An assertion that fails on one rank may leave the others waiting: the test then times out. */
 #include "support/support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,7 +189,7 @@ int main(void) {
     }
     rank = tl_parallel_rank(parallel);
     ranks = tl_parallel_ranks(parallel);
-    context = context_with(1, NULL);
+    context = tl_context_create(&(tl_context_config){.threads = 1});
     TCase *test_case;
     Suite *suite = suite_with_case("ranks", &test_case);
     tcase_add_loop_test(test_case, gradients_are_those_of_the_whole_batch, 0, 2);
