@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/fail.h"
 #include "common/interrupt.h"
 #include "common/options_state.h"
+#include "common/ranks.h"
 #include "common/training.h"
 
 /* Everything the program holds. */
 typedef struct session {
     trainer *t;
+    tl_parallel *parallel;
     tl_context *context;
     tl_state *state; /* of --resume or --evaluate */
     image_data data;
@@ -21,6 +24,7 @@ static void session_free(session *x) {
     training_free(&x->training);
     image_data_free(&x->data);
     tl_state_free(x->state);
+    tl_parallel_free(x->parallel);
     tl_context_free(x->context);
     options_free(&x->t->table);
 }
@@ -37,12 +41,21 @@ static tl_status prepare_training(session *x, tl_error *error) {
     const training_settings *s = t->settings;
     training *run = &x->training;
     const tl_dataset_info *info = tl_dataset_describe(x->data.train);
+    const int ranks = tl_parallel_ranks(x->parallel);
+    if (ranks > 1 && info->count < s->batch_size) {
+        return fail_with(error, TL_ERROR_INVALID_ARGUMENT,
+                         "several ranks want at least one whole batch: --batch-size is %" PRId64
+                         ", there are %" PRId64 " training %s",
+                         s->batch_size, info->count, t->task->unit);
+    }
     run->loader = tl_loader_create(x->context, x->data.train,
                                    &(tl_loader_config){.batch_size = s->batch_size,
                                                        .shuffle = true,
                                                        .drop_last = info->count >= s->batch_size,
                                                        .seed = (uint64_t)s->seed,
                                                        .augment = t->augment,
+                                                       .shares = ranks,
+                                                       .share = tl_parallel_rank(x->parallel),
                                                        .threads = (int)s->loader_threads},
                                    error);
     if (run->loader == NULL) {
@@ -63,6 +76,7 @@ static tl_status prepare_training(session *x, tl_error *error) {
         return error->status;
     }
     tl_tape_set_random(run->tape, (uint64_t)s->seed, 0);
+    run->synchronize_batch_norm = s->batch_norm == BATCH_NORM_SYNCHRONIZED;
     run->input = info;
     run->options = &x->t->table;
     run->epochs = s->epochs;
@@ -104,11 +118,17 @@ static void print_head(const session *x) {
     char optimizer[32];
     option_value_text(options_find(&x->t->table, "optimizer"), optimizer, sizeof optimizer);
     printf("%s: %" PRId64 " parameters, %" PRId64 " training and %" PRId64 " test %s of "
-           "%" PRId64 "x%" PRId64 "x%" PRId64 "; %s, %s, %d threads\n",
+           "%" PRId64 "x%" PRId64 "x%" PRId64 "; %s, %s, ",
            tl_model_kind(run->model), tl_parameters_trainable_size(tl_model_parameters(run->model)),
            info->count, tl_dataset_describe(x->data.test)->count, x->t->task->unit, info->height,
-           info->width, info->channels, optimizer, tl_context_isa(x->context),
-           tl_context_threads(x->context));
+           info->width, info->channels, optimizer, tl_context_isa(x->context));
+    if (tl_parallel_ranks(x->parallel) > 1) {
+        printf("%d ranks of %d threads, batch norm %s\n", tl_parallel_ranks(x->parallel),
+               tl_context_threads(x->context),
+               run->synchronize_batch_norm ? "synchronized" : "local");
+    } else {
+        printf("%d threads\n", tl_context_threads(x->context));
+    }
     if (run->epoch > 0 || run->step > 0) {
         printf("resumed %s after %" PRId64 " epochs, %" PRId64 " steps\n", x->t->settings->resume,
                run->epoch, run->step);
@@ -123,7 +143,7 @@ static int evaluate_checkpoint(session *x) {
     if (evaluate(&x->training, &result, &error) != TL_OK) {
         return work_error(t->program, "evaluation: %s", error.message);
     }
-    if (interrupt_requested()) {
+    if (result.interrupted) {
         (void)work_error(t->program, "interrupted");
         return EXIT_INTERRUPTED;
     }
@@ -134,19 +154,46 @@ static int evaluate_checkpoint(session *x) {
     return EXIT_DONE;
 }
 
-static int run(session *x) {
-    trainer *t = x->t;
+/* Combinations that no single option can see, of all trainers. */
+static int check_settings(const session *x) {
+    const trainer *t = x->t;
     const training_settings *s = t->settings;
-    training *run = &x->training;
-    tl_error error = {0};
     if (s->resume != NULL && s->evaluate != NULL) {
         return usage_error(t->program, "--resume and --evaluate exclude each other");
     }
     if (s->profile != NULL && s->evaluate != NULL) {
         return usage_error(t->program, "--profile is of training; --evaluate does none");
     }
+    return EXIT_DONE;
+}
+
+/* The batch size may come from a checkpoint. */
+static int check_shares(const session *x) {
+    const training_settings *s = x->t->settings;
+    const int ranks = tl_parallel_ranks(x->parallel);
+    if (s->evaluate == NULL && s->batch_size % ranks != 0) {
+        return usage_error(x->t->program,
+                           "--batch-size %" PRId64 " does not divide among %d ranks; %" PRId64
+                           " would",
+                           s->batch_size, ranks, (s->batch_size + ranks - 1) / ranks * ranks);
+    }
+    return EXIT_DONE;
+}
+
+/* All that comes before the first image is looked at; each rank by itself. */
+static int prepare(session *x) {
+    trainer *t = x->t;
+    const training_settings *s = t->settings;
+    training *run = &x->training;
+    tl_error error = {0};
+    int code = check_settings(x);
+    if (code != EXIT_DONE) {
+        return code;
+    }
     x->context = tl_context_create(&(tl_context_config){
-        .threads = (int)s->threads, .memory_limit = s->memory_limit, .error = &error});
+        .threads = s->threads > 0 ? (int)s->threads : ranks_default_threads(x->parallel),
+        .memory_limit = s->memory_limit,
+        .error = &error});
     if (x->context == NULL) {
         return usage_error(t->program, "%s", error.message);
     }
@@ -154,12 +201,14 @@ static int run(session *x) {
     run->task = t->task;
     run->history.task = t->task;
     run->context = x->context;
+    run->parallel = x->parallel;
     run->tape = tl_tape_create(x->context);
     if (run->tape == NULL) {
         return work_error(t->program, "out of memory");
     }
     const char *source = s->resume != NULL ? s->resume : s->evaluate;
-    int code = source != NULL ? load_state(x, source) : EXIT_DONE;
+    code = source != NULL ? load_state(x, source) : EXIT_DONE;
+    code = code == EXIT_DONE ? check_shares(x) : code;
     code = code == EXIT_DONE ? t->check(t) : code;
     if (code != EXIT_DONE) {
         return code;
@@ -173,16 +222,36 @@ static int run(session *x) {
         t->require_fit(run->model, tl_dataset_describe(x->data.test), &error) != TL_OK) {
         return usage_error(t->program, "%s: %s", source, error.message);
     }
-    if (s->evaluate != NULL) {
-        return evaluate_checkpoint(x);
-    }
-    if (prepare_training(x, &error) != TL_OK) {
+    if (s->evaluate == NULL && prepare_training(x, &error) != TL_OK) {
         return explain(t, &error);
     }
     tl_state_free(x->state);
     x->state = NULL;
-    print_head(x);
-    return training_run(run);
+    return EXIT_DONE;
+}
+
+static int run(session *x, int argc, char **argv) {
+    trainer *t = x->t;
+    int code;
+    const bool parsed = options_parse(&t->table, argc, argv, &code);
+    if (parsed) {
+        interrupt_install();
+        code = prepare(x);
+    }
+    code = ranks_agree(x->parallel, t->program, code);
+    if (!parsed || code != EXIT_DONE) {
+        return code;
+    }
+    if (t->settings->evaluate != NULL) {
+        code = evaluate_checkpoint(x);
+    } else {
+        print_head(x);
+        code = training_run(&x->training);
+    }
+    if (code == EXIT_FAILED) {
+        tl_parallel_abort(x->parallel, code); /* the others may be waiting for this rank */
+    }
+    return code;
 }
 
 int trainer_main(trainer *t, int argc, char **argv) {
@@ -190,13 +259,8 @@ int trainer_main(trainer *t, int argc, char **argv) {
                               .summary = t->summary,
                               .options = t->options,
                               .count = t->option_count};
-    int code;
-    if (!options_parse(&t->table, argc, argv, &code)) {
-        return code;
-    }
-    interrupt_install();
-    session x = {.t = t};
-    code = run(&x);
+    session x = {.t = t, .parallel = ranks_join(t->program)};
+    const int code = x.parallel != NULL ? run(&x, argc, argv) : EXIT_FAILED;
     session_free(&x);
     return code;
 }

@@ -41,30 +41,63 @@ static void compute_metrics(const task *t, const double sums[TASK_SUMS],
     }
 }
 
+/* What a rank found in its part of a batch or test set; added up over the ranks. */
+typedef struct part_sums {
+    double loss; /* over what is counted */
+    double count;
+    double interrupted; /* ranks that were asked to stop */
+    double metrics[TASK_SUMS];
+} part_sums;
+
+static tl_status add_up(training *t, part_sums *sums, tl_error *error) {
+    double values[3 + TASK_SUMS] = {sums->loss, sums->count, sums->interrupted};
+    memcpy(values + 3, sums->metrics, sizeof sums->metrics);
+    const tl_status status = tl_parallel_sum(t->parallel, values, 3 + TASK_SUMS, error);
+    *sums = (part_sums){.loss = values[0], .count = values[1], .interrupted = values[2]};
+    memcpy(sums->metrics, values + 3, sizeof sums->metrics);
+    return status;
+}
+
+/* This rank's part. */
+static tl_status evaluate_part(training *t, tl_loader *loader, part_sums *part, tl_error *error) {
+    tl_batch batch;
+    tl_status status = TL_OK;
+    while (status == TL_OK && !interrupt_requested() && tl_loader_next(loader, &batch)) {
+        if (batch.count > 0) {
+            status = evaluate_batch(t, &batch, &part->loss, part->metrics, error);
+        }
+        part->count += (double)batch.count;
+        tl_tape_reset(t->tape);
+    }
+    part->interrupted = interrupt_requested();
+    return status;
+}
+
 tl_status evaluate(training *t, evaluation *result, tl_error *error) {
-    tl_loader *loader = tl_loader_create(t->context, t->test,
-                                         &(tl_loader_config){.batch_size = t->batch_size}, error);
+    const int ranks = tl_parallel_ranks(t->parallel);
+    const int64_t batch_size = (t->batch_size + ranks - 1) / ranks * ranks;
+    tl_loader *loader = tl_loader_create(
+        t->context, t->test,
+        &(tl_loader_config){
+            .batch_size = batch_size, .shares = ranks, .share = tl_parallel_rank(t->parallel)},
+        error);
     if (loader == NULL) {
         return error->status;
     }
     tl_tape_set_recording(t->tape, false);
     tl_tape_set_training(t->tape, false);
-    double loss_sum = 0.0;
-    double sums[TASK_SUMS] = {0};
-    int64_t count = 0;
-    tl_batch batch;
-    tl_status status = TL_OK;
-    int64_t correct = 0;
-    while (status == TL_OK && !interrupt_requested() && tl_loader_next(loader, &batch)) {
-        status = evaluate_batch(t, &batch, &loss_sum, sums, error);
-        count += batch.count;
-        tl_tape_reset(t->tape);
-    }
+    part_sums sums = {0};
+    tl_status status = evaluate_part(t, loader, &sums, error);
     tl_tape_set_recording(t->tape, true);
     tl_tape_set_training(t->tape, true);
     tl_loader_free(loader);
-    *result = (evaluation){.loss = loss_sum / (double)(count > 0 ? count : 1), .count = count};
-    compute_metrics(t->task, sums, result->metrics);
+    if (status == TL_OK) {
+        status = add_up(t, &sums, error);
+    }
+    *result = (evaluation){.loss = sums.loss / (sums.count > 0 ? sums.count : 1),
+                           .count = (int64_t)sums.count,
+                           .interrupted = sums.interrupted > 0};
+    compute_metrics(t->task, sums.metrics, result->metrics);
     return status;
 }
 
@@ -311,20 +344,30 @@ static bool train_step(training *t, const tl_batch *batch, progress *bar) {
     tl_optimizer_set_learning_rate(t->optimizer, tl_schedule_learning_rate(&t->schedule, t->step));
     tl_tensor *output = tl_model_forward(t->model, t->tape, tl_input(t->tape, &batch->images));
     tl_tensor *loss = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
-    if (loss == NULL || tl_backward(t->tape, loss) != TL_OK) {
-        tl_error error;
-        (void)copy_tape_error(t->tape, &error);
+    tl_error error;
+    tl_status status = loss == NULL ? copy_tape_error(t->tape, &error)
+                                    : tl_parallel_backward(t->parallel, t->tape, loss,
+                                                           tl_model_parameters(t->model), &error);
+    part_sums sums = {.count = (double)batch->count, .interrupted = interrupt_requested()};
+    if (status == TL_OK) {
+        sums.loss = (double)tl_tensor_item(loss) * (double)batch->count;
+        t->task->add(output, batch, sums.metrics);
+        status = add_up(t, &sums, &error);
+    }
+    if (status != TL_OK) {
         (void)work_error(t->program, "step %" PRId64 ": %s", t->step, error.message);
         return false;
     }
     double norm = 0.0;
     if (!isfinite(sums.loss) || !gradient_norm(t, &norm)) {
-        explain_not_finite(t, batch, sums.loss / sums.images);
+        explain_not_finite(t, batch, sums.loss / sums.count);
         return false;
     }
-    t->task->add(output, batch, t->sums);
-    t->loss_sum += value * (double)batch->count;
-    t->seen += batch->count;
+    for (int i = 0; i < TASK_SUMS; i++) {
+        t->sums[i] += sums.metrics[i];
+    }
+    t->loss_sum += sums.loss;
+    t->seen += (int64_t)sums.count;
     t->grad_norm_sum += norm;
     t->grad_norm_count++;
     t->stopping = sums.interrupted > 0.0;
@@ -419,7 +462,8 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
     t->step_seconds = 0.0;
     (void)tl_loader_start_epoch(t->loader, t->epoch);
     print_summary(t, &row);
-    if (t->log != NULL && history_write_csv(&t->history, t->log, &error) != TL_OK) {
+    if (t->log != NULL && tl_parallel_rank(t->parallel) == 0 &&
+        history_write_csv(&t->history, t->log, &error) != TL_OK) {
         (void)work_error(t->program, "%s", error.message);
         return FAILED;
     }

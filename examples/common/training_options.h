@@ -7,6 +7,7 @@
 #include "common/options.h"
 
 enum { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
+enum { BATCH_NORM_SYNCHRONIZED, BATCH_NORM_LOCAL };
 
 /* How to train, and what to keep of it. */
 typedef struct training_settings {
@@ -21,6 +22,7 @@ typedef struct training_settings {
     double warmup_epochs;
     double clip_norm;
     int64_t seed;
+    int batch_norm; /* of several ranks */
     int64_t threads;
     int64_t loader_threads;
     uint64_t memory_limit;
@@ -42,7 +44,7 @@ typedef struct attention_settings {
     int implementation;
 } attention_settings;
 
-enum { TRAINING_OPTIONS = 19, ATTENTION_OPTIONS = 7 };
+enum { TRAINING_OPTIONS = 20, ATTENTION_OPTIONS = 7 };
 
 /* 15 epochs of batches of 128 by SGD with one cycle, seed 1. */
 training_settings training_settings_default(void);
