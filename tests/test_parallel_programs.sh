@@ -137,7 +137,7 @@ expect 0 "on 70 images" "$train" --evaluate "$folder/killed.h5"
     expect_ranks 1 "nowhere/c.h5" 2 "$train" $common --checkpoint "$folder/nowhere/c.h5"
     expect_ranks 1 "rank 1: .*out of memory" 1 "$train" $common : -n 1 "$train" $common \
         --memory-limit 3M
-    expect_ranks 1 "epoch 1, step .*finite" 2 "$train" $common --lr 1e5 --weight-decay 1e5 \
+    expect_ranks 1 "epoch 1, step .*finite" 2 "$train" $common --lr 1e6 --weight-decay 1e3 \
         --schedule constant
     expect_ranks 1 "expected the same values on all 2 ranks" 1 "$train" $common : -n 1 "$train" \
         $common --seed 4
