@@ -98,6 +98,9 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libtapeline-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
     "libtapeline${TAPELINE_SOVERSION} (= ${PROJECT_VERSION}), libhdf5-dev, zlib1g-dev")
+if(TAPELINE_MPI)
+  string(APPEND CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS ", mpi-default-dev")
+endif()
 set(CPACK_COMPONENT_RUNTIME_DESCRIPTION "The shared library.")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
     "Headers, the static library, and files for CMake and pkg-config.")
