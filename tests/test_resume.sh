@@ -25,7 +25,7 @@ weights() {
 [ "$(weights "$folder/whole.h5")" = "$(weights "$folder/part.h5")" ] ||
     fail "resumed weights differ from uninterrupted ones"
 head -n 1 "$folder/whole.csv" | grep -qx \
-    "epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds,step_seconds,peak_bytes,learning_rate,grad_norm" ||
+    "epoch,train_loss,train_accuracy,test_loss,test_accuracy,seconds,step_seconds,peak_bytes,learning_rate,grad_norm,resident_bytes" ||
     fail "the log's columns"
 [ "$(cut -d, -f1-5 "$folder/whole.csv")" = "$(cut -d, -f1-5 "$folder/part.csv")" ] ||
     fail "the logs differ"

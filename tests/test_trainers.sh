@@ -43,7 +43,7 @@ same_run() {
 common="--train-images 96 --test-images 8 --image-size 32 --depth 4 --width 8 --batch-size 16
         --attention efficient --heads 2 --epochs 3 --seed 3"
 same_run "$dense" dense "$common" "epoch,train_loss,train_iou,train_pixel_accuracy,test_loss,\
-test_iou,test_pixel_accuracy,seconds,step_seconds,peak_bytes,learning_rate,grad_norm" \
+test_iou,test_pixel_accuracy,seconds,step_seconds,peak_bytes,learning_rate,grad_norm,resident_bytes" \
     model/head/weight model/blocks/0/attention/keys/weight optimizer/first_moment/head/weight
 awk -F, 'NR == 2 { first = $2 } END { exit !($2 < 0.8 * first) }' "$folder/dense.csv" ||
     fail "train_dense does not learn"
@@ -64,7 +64,7 @@ common="--train-pairs 24 --test-pairs 8 --height 32 --width 64 --max-disparity 1
         --groups 4 --volume-channels 8 --batch-size 4 --attention efficient --heads 2
         --attention-places both --epochs 3 --seed 3"
 same_run "$stereo" stereo "$common" "epoch,train_loss,train_end_point_error,train_bad_3,test_loss,\
-test_end_point_error,test_bad_3,seconds,step_seconds,peak_bytes,learning_rate,grad_norm" \
+test_end_point_error,test_bad_3,seconds,step_seconds,peak_bytes,learning_rate,grad_norm,resident_bytes" \
     model/volume/score/weight model/volume/attention/keys/weight model/features/conv/weight \
     model/volume/entry/bn/running_mean
 awk -F, 'NR == 2 { first = $3 } END { exit !($3 < first) }' "$folder/stereo.csv" ||

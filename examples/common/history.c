@@ -1,17 +1,19 @@
 #include "common/history.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_COLUMNS = 8 + 2 * TASK_METRICS, COLUMN_NAME = 48 };
+enum { MOST_COLUMNS = 9 + 2 * TASK_METRICS, COLUMN_NAME = 48 };
 
 typedef struct column {
     char name[COLUMN_NAME];
     size_t offset;
     int decimals; /* digits behind the point; -1: ten significant ones */
+    bool newer;   /* older checkpoints lack it, and read as 0 */
 } column;
 
 typedef struct column_list {
@@ -45,6 +47,8 @@ static column_list columns_of(const task *t) {
     add_column(&list, "", "peak_bytes", offsetof(history_row, peak_bytes), 0);
     add_column(&list, "", "learning_rate", offsetof(history_row, learning_rate), -1);
     add_column(&list, "", "grad_norm", offsetof(history_row, grad_norm), -1);
+    add_column(&list, "", "resident_bytes", offsetof(history_row, resident_bytes), 0);
+    list.columns[list.count - 1].newer = true;
     return list;
 }
 
@@ -156,6 +160,9 @@ tl_status history_load(history *h, const tl_state *state, int64_t count, tl_erro
     for (int c = 0; c < list.count; c++) {
         char path[TL_PATH_SIZE];
         (void)snprintf(path, sizeof path, "training/history/%s", list.columns[c].name);
+        if (list.columns[c].newer && tl_state_find_array(state, path) == NULL) {
+            continue;
+        }
         const tl_state_array *array;
         const tl_status status =
             tl_state_read_array(state, path, TL_FLOAT64, 1, &count, &array, error);

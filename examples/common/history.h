@@ -18,6 +18,7 @@ typedef struct history_row {
     double peak_bytes;
     double learning_rate; /* of the epoch's last step */
     double grad_norm;
+    double resident_bytes; /* of the whole process, at the epoch's end; 0 where unknown */
 } history_row;
 
 typedef struct history {

@@ -9,6 +9,7 @@
 #include "common/interrupt.h"
 #include "common/model_input.h"
 #include "common/options_state.h"
+#include "common/process_memory.h"
 #include "common/profiling.h"
 #include "common/progress.h"
 #include "common/ranks.h"
@@ -164,6 +165,34 @@ static tl_status fill_state(const training *t, tl_state *state, tl_error *error)
     return status == TL_OK ? options_save(t->options, state, error) : status;
 }
 
+/* What is left when training cannot go on. */
+static const char *last_checkpoint(const training *t, char text[TL_ERROR_MESSAGE_SIZE]) {
+    if (t->checkpoint == NULL || !t->saved) {
+        return "no checkpoint was saved";
+    }
+    (void)snprintf(text, TL_ERROR_MESSAGE_SIZE, "the last good checkpoint is %s", t->checkpoint);
+    return text;
+}
+
+/* What could not be loaded again (weights that are not finite) must not replace a good checkpoint.
+ */
+static tl_status check_state(const training *t, const tl_state *state, tl_error *error) {
+    tl_status status =
+        tl_parameters_check_state(tl_model_parameters(t->model), state, "model", error);
+    if (status == TL_OK) {
+        status = tl_optimizer_check_state(t->optimizer, state, "optimizer", error);
+    }
+    if (status != TL_OK) {
+        char reason[TL_ERROR_MESSAGE_SIZE];
+        char left[TL_ERROR_MESSAGE_SIZE];
+        (void)snprintf(reason, sizeof reason, "%s", error->message);
+        (void)snprintf(error->message, sizeof error->message,
+                       "epoch %" PRId64 ", step %" PRId64 ": not saved: %.250s; %.150s", t->epoch,
+                       t->step, reason, last_checkpoint(t, left));
+    }
+    return status;
+}
+
 static tl_status write_checkpoint(training *t, tl_error *error) {
     tl_state *state = tl_state_create(t->context, error);
     if (state == NULL) {
@@ -171,6 +200,9 @@ static tl_status write_checkpoint(training *t, tl_error *error) {
     }
     tl_profile_begin(t->profile, PROFILING_CHECKPOINT);
     tl_status status = fill_state(t, state, error);
+    if (status == TL_OK) {
+        status = check_state(t, state, error);
+    }
     if (status == TL_OK) {
         status = tl_checkpoint_save(t->context, t->checkpoint, state, error);
     }
@@ -298,14 +330,13 @@ static void explain_not_finite(training *t, const tl_batch *batch, double loss) 
     tl_tensor *again = t->task->loss(t->tape, output, batch, t->label_smoothing, &t->scratch);
     (void)tl_backward(t->tape, again);
     const tl_error *error = tl_tape_error(t->tape);
+    char left[TL_ERROR_MESSAGE_SIZE];
     (void)work_error(t->program,
                      "epoch %" PRId64 ", step %" PRId64 ": the loss is %g, or its gradient is not "
-                     "finite (%s); %s%s; try a smaller --lr or --clip-norm",
+                     "finite (%s); %s; try a smaller --lr or --clip-norm",
                      t->epoch + 1, t->step, loss,
                      error->status != TL_OK ? error->message : "no single operation is to blame",
-                     t->checkpoint != NULL && t->saved ? "the last good checkpoint is "
-                                                       : "no checkpoint was saved",
-                     t->checkpoint != NULL && t->saved ? t->checkpoint : "");
+                     last_checkpoint(t, left));
     (void)ranks_agree(t->parallel, t->program, EXIT_FAILED);
     tl_tape_set_check_finite(t->tape, false);
     tl_tape_reset(t->tape);
@@ -445,6 +476,7 @@ static outcome close_epoch(training *t, const evaluation *test, double started) 
         .peak_bytes = (double)tl_context_memory(t->context).peak,
         .learning_rate = tl_optimizer_learning_rate(t->optimizer),
         .grad_norm = mean(t->grad_norm_sum, t->grad_norm_count),
+        .resident_bytes = process_memory_now(),
     };
     compute_metrics(t->task, t->sums, row.train_metrics);
     memcpy(row.test_metrics, test->metrics, sizeof row.test_metrics);
@@ -495,6 +527,22 @@ static tl_status ask_to_stop(training *t, tl_error *error) {
     return status;
 }
 
+/* Evaluates again with checks on, to name the operation. */
+static void explain_test_not_finite(training *t, double loss) {
+    tl_error error = {0};
+    evaluation again;
+    tl_tape_set_check_finite(t->tape, true);
+    const tl_status status = test_model(t, &again, &error);
+    tl_tape_set_check_finite(t->tape, false);
+    char left[TL_ERROR_MESSAGE_SIZE];
+    (void)work_error(t->program,
+                     "epoch %" PRId64 ", step %" PRId64 ": the loss on the test images is %g (%s); "
+                     "%s; try a smaller --lr or --clip-norm",
+                     t->epoch + 1, t->step, loss,
+                     status != TL_OK ? error.message : "no single operation is to blame",
+                     last_checkpoint(t, left));
+}
+
 static outcome run_epoch(training *t) {
     const double started = seconds_now();
     progress bar;
@@ -527,6 +575,10 @@ static outcome run_epoch(training *t) {
         return stop_after_interrupt(t, &bar, started);
     }
     progress_clear(&bar);
+    if (!isfinite(test.loss)) {
+        explain_test_not_finite(t, test.loss);
+        return FAILED;
+    }
     return close_epoch(t, &test, started);
 }
 

@@ -4,7 +4,9 @@
 
 static void *allocate(void *user, size_t bytes, size_t alignment) {
     failing_allocator *state = user;
-    if (++state->calls == state->fail_at) {
+    state->calls++;
+    if (state->calls == state->fail_at ||
+        (state->for_good && state->fail_at > 0 && state->calls > state->fail_at)) {
         return NULL;
     }
     void *memory = NULL;

@@ -7,6 +7,7 @@
 typedef struct failing_allocator {
     int64_t calls;   /* so far */
     int64_t fail_at; /* the call, counted from 1, that returns NULL; 0: none */
+    bool for_good;   /* ... and all calls after it */
     int64_t live;    /* blocks not yet released */
     size_t bytes;    /* in them */
 } failing_allocator;

@@ -9,6 +9,11 @@
  * given NULL returns NULL. Check once, after tl_backward or the forward pass, as with ferror().
  * tl_tape_reset clears the error.
  *
+ * A step that fails before its backward pass is through leaves parameters, running statistics and
+ * the position of the random numbers as they were before it; only gradients of parameters may hold
+ * a part of their sum. So after tl_parameters_clear_grads and tl_tape_reset the same step can be
+ * tried again, with less memory or other data, to the bits it would have had.
+ *
  * Two switches: *recording* (on by default; off for evaluation: no nodes, nothing kept) and
  * *training* (on by default; batch norm uses batch statistics, dropout drops).
  *

@@ -584,6 +584,9 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
         }
     }
     tape->last_node = NULL;
+    if (tape->error.status == TL_OK) {
+        tl_tape_keep_changes(tape);
+    }
     return tape->error.status;
 }
 

@@ -67,6 +67,7 @@ static void release_node(tl_tape *tape, tl_node *node) {
 }
 
 void tl_tape_reset(tl_tape *tape) {
+    tl_tape_keep_changes(tape);
     for (tl_node *node = tape->last_node; node != NULL; node = node->previous) {
         release_node(tape, node);
     }
@@ -114,6 +115,7 @@ bool tl_tape_is_training(const tl_tape *tape) {
 void tl_tape_set_random(tl_tape *tape, uint64_t seed, uint64_t position) {
     tape->random_seed = seed;
     tape->random_position = position;
+    tape->random_start = position;
 }
 
 uint64_t tl_tape_random_seed(const tl_tape *tape) {
@@ -140,12 +142,63 @@ const tl_error *tl_tape_error(const tl_tape *tape) {
     return &tape->error;
 }
 
+/* ------------------------------------------------------------------ failure */
+
+bool tl_tape_will_change(tl_tape *tape, const char *what, tl_tensor *tensor) {
+    if (tensor->changed_by != NULL) {
+        return true; /* the values from before the step are kept already */
+    }
+    const size_t bytes = tensor->own_storage.bytes;
+    tl_change *change = tl_tape_arena(tape, sizeof *change);
+    tl_real *before = change != NULL ? tl_tape_arena(tape, bytes) : NULL;
+    if (before == NULL) {
+        (void)tl_tape_fail_memory(tape, what, bytes);
+        return false;
+    }
+    memcpy(before, tensor->own_storage.data, bytes);
+    *change = (tl_change){.tensor = tensor, .before = before, .previous = tape->last_change};
+    tape->last_change = change;
+    tensor->changed_by = tape;
+    return true;
+}
+
+void tl_tape_keep_changes(tl_tape *tape) {
+    for (tl_change *change = tape->last_change; change != NULL; change = change->previous) {
+        if (change->tensor != NULL) {
+            change->tensor->changed_by = NULL;
+        }
+    }
+    tape->last_change = NULL;
+    tape->random_start = tape->random_position;
+}
+
+void tl_tape_forget_change(tl_tape *tape, const tl_tensor *tensor) {
+    for (tl_change *change = tape->last_change; change != NULL; change = change->previous) {
+        if (change->tensor == tensor) {
+            change->tensor = NULL;
+        }
+    }
+}
+
+/* After the first error: as if the step had not been begun. */
+static void undo_changes(tl_tape *tape) {
+    for (tl_change *change = tape->last_change; change != NULL; change = change->previous) {
+        if (change->tensor != NULL) {
+            const tl_storage *storage = &change->tensor->own_storage;
+            memcpy(storage->data, change->before, storage->bytes);
+        }
+    }
+    tape->random_position = tape->random_start;
+    tl_tape_keep_changes(tape);
+}
+
 tl_status tl_tape_fail(tl_tape *tape, tl_status status, const char *format, ...) {
     if (tape->error.status == TL_OK) {
         va_list arguments;
         va_start(arguments, format);
         (void)tl_fail_v(&tape->error, status, format, arguments);
         va_end(arguments);
+        undo_changes(tape);
     }
     return tape->error.status;
 }
@@ -153,6 +206,7 @@ tl_status tl_tape_fail(tl_tape *tape, tl_status status, const char *format, ...)
 tl_status tl_tape_fail_memory(tl_tape *tape, const char *what, size_t bytes) {
     if (tape->error.status == TL_OK) {
         (void)tl_memory_fail(tape->context, &tape->error, what, bytes);
+        undo_changes(tape);
     }
     return tape->error.status;
 }

@@ -41,6 +41,13 @@ struct tl_node {
     tl_node *previous; /* on the tape */
 };
 
+/* What a persistent tensor held before an operation of this step changed it. */
+typedef struct tl_change {
+    tl_tensor *tensor;
+    tl_real *before;
+    struct tl_change *previous;
+} tl_change;
+
 /* Small things that live until the reset: nodes, tensors, states. */
 typedef struct tl_arena_chunk {
     struct tl_arena_chunk *next;
@@ -57,6 +64,8 @@ struct tl_tape {
     bool backward_done;
     uint64_t random_seed;
     uint64_t random_position;
+    uint64_t random_start; /* where the step began */
+    tl_change *last_change;
     tl_error error;
     tl_pool *pool;
     tl_arena_chunk *arena;         /* first chunk */
@@ -85,6 +94,15 @@ void *tl_tape_arena(tl_tape *tape, size_t bytes);
 
 /* A new tensor without values, or NULL with the error recorded. */
 tl_tensor *tl_tape_new_tensor(tl_tape *tape, const char *what, int rank, const int64_t *shape);
+
+/* An operation is about to change a persistent tensor (running statistics). Should the step fail
+ * before its backward pass is through, the tape puts the values back. False, with the error
+ * recorded, if memory fails. */
+bool tl_tape_will_change(tl_tape *tape, const char *what, tl_tensor *tensor);
+/* From here on the step's changes stand. */
+void tl_tape_keep_changes(tl_tape *tape);
+/* The tensor is about to be freed. */
+void tl_tape_forget_change(tl_tape *tape, const tl_tensor *tensor);
 
 /* Drops a reference; memory of the pool goes back with the last one. */
 void tl_storage_drop(tl_tape *tape, tl_storage *storage);

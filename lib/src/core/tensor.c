@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/tape_internal.h"
+
 const char *tl_shape_text(int rank, const int64_t *shape, char text[TL_SHAPE_TEXT_SIZE]) {
     size_t length = 0;
     text[length++] = '[';
@@ -72,6 +74,9 @@ tl_tensor *tl_tensor_create(tl_context *context, int rank, const int64_t *shape,
 void tl_tensor_free(tl_tensor *tensor) {
     if (tensor == NULL || tensor->tape != NULL) {
         return;
+    }
+    if (tensor->changed_by != NULL) {
+        tl_tape_forget_change(tensor->changed_by, tensor);
     }
     tl_context *context = tensor->context;
     tl_memory_release(context, tensor->grad, tensor->own_storage.bytes);

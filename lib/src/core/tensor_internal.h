@@ -33,6 +33,8 @@ struct tl_tensor {
     bool requires_grad;
     bool keeps_grad; /* through the backward pass */
     int uses;        /* nodes that will still add to grad, while a backward pass counts them */
+    tl_tape
+        *changed_by; /* of a persistent tensor: the tape that can put its values back; or NULL */
     int rank;
     int64_t shape[TL_MAX_RANK];
     int64_t size;

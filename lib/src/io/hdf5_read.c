@@ -316,7 +316,8 @@ static hid_t open_image(image *i) {
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
         H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
         H5Pset_file_image(access, i->data, i->bytes) >= 0) {
-        file = H5Fopen("tapeline-checkpoint", H5F_ACC_RDONLY, access);
+        char name[TL_HDF5_NAME_SIZE];
+        file = H5Fopen(tl_hdf5_new_name(name), H5F_ACC_RDONLY, access);
     }
     (void)H5Pclose(access);
     return file;
@@ -324,6 +325,7 @@ static hid_t open_image(image *i) {
 
 tl_status tl_hdf5_read(tl_state *state, unsigned char *data, size_t bytes, const char *path,
                        tl_error *error) {
+    TL_TRY(tl_hdf5_require_memory(error));
     const tl_hdf5_quiet quiet = tl_hdf5_lock();
     tl_error own_error = {0};
     image i = {.data = data, .bytes = bytes};

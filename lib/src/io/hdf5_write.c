@@ -11,8 +11,6 @@
 #include "io/hdf5_lock.h"
 #include "io/user_block.h"
 
-static const char file_name[] = "tapeline-checkpoint"; /* names nothing on disk */
-
 enum {
     MEMORY_INCREMENT = 1 << 20, /* by which HDF5's image grows */
     CHUNK_BYTES = 1 << 20,      /* at most; HDF5's chunk cache holds one such */
@@ -316,7 +314,8 @@ static hid_t create_image_file(tl_hdf5_image *image) {
         H5Pset_libver_bounds(access, bound, bound) >= 0 &&
         H5Pset_userblock(creation, TL_USER_BLOCK_SIZE) >= 0 &&
         H5Pset_istore_k(creation, CHUNK_TREE_RANK) >= 0) {
-        file = H5Fcreate(file_name, H5F_ACC_TRUNC, creation, access);
+        char name[TL_HDF5_NAME_SIZE];
+        file = H5Fcreate(tl_hdf5_new_name(name), H5F_ACC_TRUNC, creation, access);
     }
     (void)H5Pclose(creation);
     (void)H5Pclose(access);
@@ -355,10 +354,43 @@ static tl_status fail_image(const writer *w) {
                    "checkpoint '%s': libhdf5 cannot build the file in memory", w->path);
 }
 
+/* What the file will hardly exceed: arrays that deflate cannot make smaller, and headers. */
+static size_t expected_bytes(const tl_state *state) {
+    enum { PER_FILE = 16 << 10, PER_ENTRY = 2 << 10 };
+    size_t total = PER_FILE;
+    for (int i = 0; i < tl_state_count(state); i++) {
+        const tl_state_entry entry = tl_state_at(state, i);
+        if (entry.kind == TL_STATE_ARRAY) {
+            size_t bytes = tl_element_size(entry.array.type);
+            for (int d = 0; d < entry.array.rank; d++) {
+                bytes *= (size_t)entry.array.shape[d];
+            }
+            total += bytes + bytes / 1024;
+        }
+        total += PER_ENTRY;
+    }
+    return total;
+}
+
+/* All memory that can be asked for beforehand is: libhdf5 does not get over a refusal. */
+static tl_status prepare_image(tl_context *context, const tl_state *state, tl_hdf5_image *image,
+                               tl_error *error) {
+    const size_t expected = expected_bytes(state);
+    const size_t increment = MEMORY_INCREMENT;
+    const size_t capacity = (expected + increment - 1) / increment * increment;
+    *image = (tl_hdf5_image){.context = context};
+    image->data = tl_memory_allocate(context, capacity);
+    if (image->data == NULL) {
+        return tl_memory_fail(context, error, "checkpoint: the file's content", capacity);
+    }
+    image->capacity = capacity;
+    return tl_hdf5_require_memory(error);
+}
+
 tl_status tl_hdf5_write(tl_context *context, const tl_state *state, tl_hdf5_image *image,
                         const char *path, tl_error *error) {
+    TL_TRY(prepare_image(context, state, image, error));
     const tl_hdf5_quiet quiet = tl_hdf5_lock();
-    *image = (tl_hdf5_image){.context = context};
     writer w = {.state = state, .image = image, .path = path, .error = error};
     w.make_groups = H5Pcreate(H5P_LINK_CREATE);
     w.file = create_image_file(image);

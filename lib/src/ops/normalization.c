@@ -491,6 +491,10 @@ static tl_tensor *batch_norm(tl_tape *tape, const norm_call *call, tl_tensor *ru
             return NULL;
         }
         if (running_mean != NULL) {
+            if (!tl_tape_will_change(tape, call->name, running_mean) ||
+                !tl_tape_will_change(tape, call->name, running_var)) {
+                return tl_op_finish(&op, NULL);
+            }
             const double m = (double)state->rows;
             move_running(running_mean, state->mean, momentum, 1.0);
             move_running(running_var, variance, momentum, m / (m - 1.0));
