@@ -124,7 +124,8 @@ kill -KILL "$(rank_1)"
 status=0
 wait "$job" || status=$?
 [ "$status" -ne 0 ] || fail "a job with a killed rank ends with 0"
-grep -qi "signal:\{0,1\} 9" "$folder/err" || fail "no word of it: $(cat "$folder/err")"
+grep -qi "signal:\{0,1\} 9" "$folder/out" "$folder/err" ||
+    fail "no word of it: $(cat "$folder/out" "$folder/err")"
 expect 0 "on 70 images" "$train" --evaluate "$folder/killed.h5"
 
 # ---- mistakes, once each
