@@ -62,19 +62,13 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
 /* Everything the program holds. */
 typedef struct session {
     settings s;
-    tl_context *context;
-    tl_tape *tape;
     trained_model trained;
-    tl_real *values; /* one input */
     ranked_class *ranked;
 } session;
 
 static void session_free(session *x) {
-    free(x->values);
     free(x->ranked);
     trained_model_free(&x->trained);
-    tl_tape_free(x->tape);
-    tl_context_free(x->context);
 }
 
 /* ------------------------------------------------------------------ output */
@@ -139,14 +133,10 @@ static void print_text(const session *x, const char *path, const picture *origin
 /* The logits of a picture of the model's size; NULL with the reason in *error. */
 static const tl_real *run_model(session *x, const picture *fitted, int64_t *classes,
                                 tl_error *error) {
-    const model_input *input = &x->trained.input;
-    model_input_values(input, fitted, x->values);
-    const tl_array array = {
-        .rank = 4, .shape = {1, input->height, input->width, input->channels}, .data = x->values};
-    tl_tape_reset(x->tape);
-    tl_tensor *logits = tl_model_forward(x->trained.model, x->tape, tl_input(x->tape, &array));
+    tl_tensor *image = trained_model_input(&x->trained, fitted);
+    tl_tensor *logits = tl_model_forward(x->trained.model, x->trained.tape, image);
     if (logits == NULL) {
-        *error = *tl_tape_error(x->tape);
+        *error = *tl_tape_error(x->trained.tape);
         return NULL;
     }
     *classes = tl_tensor_size(logits);
@@ -179,30 +169,16 @@ static tl_status predict(session *x, const char *path, int *shown, tl_error *err
 }
 
 static int prepare(session *x) {
-    tl_error error = {0};
-    x->context =
-        tl_context_create(&(tl_context_config){.threads = (int)x->s.threads, .error = &error});
-    if (x->context == NULL) {
-        return usage_error(program, "%s", error.message);
-    }
-    x->tape = tl_tape_create(x->context);
-    if (x->tape == NULL) {
-        return work_error(program, "out of memory");
-    }
-    tl_tape_set_recording(x->tape, false);
-    tl_tape_set_training(x->tape, false);
-    if (trained_model_load(&x->trained, x->context, x->s.checkpoint, &error) != TL_OK) {
-        return work_error(program, "%s", error.message);
+    const int code = trained_model_open(&x->trained, program, x->s.checkpoint, x->s.threads);
+    if (code != EXIT_DONE) {
+        return code;
     }
     if (tl_model_config_value(x->trained.model, "dense") == 1) {
         return work_error(program, "%s: the model classifies pixels, not pictures",
                           x->s.checkpoint);
     }
-    const model_input *input = &x->trained.input;
-    x->values = malloc((size_t)(input->height * input->width * input->channels) * sizeof(tl_real));
     x->ranked = malloc((size_t)x->s.top * sizeof *x->ranked);
-    return x->values != NULL && x->ranked != NULL ? EXIT_DONE
-                                                  : work_error(program, "out of memory");
+    return x->ranked != NULL ? EXIT_DONE : work_error(program, "out of memory");
 }
 
 /* All pictures; one that cannot be read does not stop the others. */

@@ -101,8 +101,6 @@ typedef struct position {
 /* Everything the program holds. */
 typedef struct session {
     settings s;
-    tl_context *context;
-    tl_tape *tape;
     trained_model trained;
     picture image; /* of the model's size */
     attention_sheet *sheet;
@@ -116,9 +114,7 @@ typedef struct session {
 static void session_free(session *x) {
     attention_sheet_free(x->sheet);
     picture_free(&x->image);
-    tl_tape_free(x->tape);
     trained_model_free(&x->trained);
-    tl_context_free(x->context);
 }
 
 /* Reads "5,14:20,3"; false if it is no such thing or outside the image. */
@@ -294,8 +290,9 @@ static void print_prediction(const session *x, tl_tensor *logits) {
 
 static int load(session *x) {
     tl_error error;
-    if (trained_model_load(&x->trained, x->context, x->s.checkpoint, &error) != TL_OK) {
-        return work_error(program, "%s", error.message);
+    const int code = trained_model_open(&x->trained, program, x->s.checkpoint, x->s.threads);
+    if (code != EXIT_DONE) {
+        return code;
     }
     if (!parse_queries(x)) {
         return usage_error(program,
@@ -320,23 +317,12 @@ static int load(session *x) {
 
 /* Runs the model over the image; the visitor fills the sheet. */
 static int look(session *x) {
-    const int64_t size =
-        x->trained.input.height * x->trained.input.width * x->trained.input.channels;
-    tl_array array = {
-        .rank = 4,
-        .shape = {1, x->trained.input.height, x->trained.input.width, x->trained.input.channels},
-        .data = malloc((size_t)size * sizeof(tl_real))};
-    if (array.data == NULL) {
-        return work_error(program, "out of memory");
-    }
-    model_input_values(&x->trained.input, &x->image, array.data);
-    tl_tape_set_recording(x->tape, false);
-    tl_tape_set_training(x->tape, false);
-    tl_tensor *logits =
-        tl_model_visit_attention(x->trained.model, x->tape, tl_input(x->tape, &array), visit, x);
+    tl_tape *tape = x->trained.tape;
+    tl_tensor *image = trained_model_input(&x->trained, &x->image);
+    tl_tensor *logits = tl_model_visit_attention(x->trained.model, tape, image, visit, x);
     int code = EXIT_DONE;
     if (logits == NULL) {
-        code = work_error(program, "%s", tl_tape_error(x->tape)->message);
+        code = work_error(program, "%s", tl_tape_error(tape)->message);
     } else if (x->error.status != TL_OK) {
         code = work_error(program, "%s", x->error.message);
     } else if (x->shown == 0) {
@@ -347,7 +333,6 @@ static int look(session *x) {
     } else {
         print_prediction(x, logits);
     }
-    free(array.data);
     return code;
 }
 
@@ -370,16 +355,6 @@ static int write_sheet(const session *x) {
 static int run(session *x) {
     if (x->s.checkpoint == NULL || x->s.image == NULL) {
         return usage_error(program, "--checkpoint and --image are needed (see --help)");
-    }
-    tl_error error = {0};
-    x->context =
-        tl_context_create(&(tl_context_config){.threads = (int)x->s.threads, .error = &error});
-    if (x->context == NULL) {
-        return usage_error(program, "%s", error.message);
-    }
-    x->tape = tl_tape_create(x->context);
-    if (x->tape == NULL) {
-        return work_error(program, "out of memory");
     }
     int code = load(x);
     code = code == EXIT_DONE ? look(x) : code;

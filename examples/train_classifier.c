@@ -13,6 +13,7 @@
 #include <tapeline/tapeline.h>
 
 #include "common/fail.h"
+#include "common/image_data.h"
 #include "common/trainer.h"
 
 enum { MODEL_AUTO, MODEL_RESNET, MODEL_LOCAL };
@@ -137,10 +138,7 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .keep = OPTION_MUST_AGREE},
     };
     _Static_assert(sizeof own / sizeof own[0] == OWN_OPTIONS, "OWN_OPTIONS is out of date");
-    memcpy(options, own, sizeof own);
-    size_t count = OWN_OPTIONS;
-    count += attention_options(&s->attention, options + count);
-    return count + training_options(&s->training, options + count);
+    return trainer_options(own, OWN_OPTIONS, &s->attention, &s->training, options);
 }
 
 static bool is_local(const settings *s) {
@@ -177,8 +175,7 @@ static int check(trainer *t) {
     return EXIT_DONE;
 }
 
-static tl_status load(trainer *t, tl_context *context, bool test_only, image_data *data,
-                      tl_error *error) {
+static tl_dataset *load(trainer *t, tl_context *context, tl_split split, tl_error *error) {
     const settings *s = t->own;
     const image_data_config config = {.dataset = (image_dataset)s->dataset,
                                       .folder = s->data_dir,
@@ -186,7 +183,7 @@ static tl_status load(trainer *t, tl_context *context, bool test_only, image_dat
                                       .test_images = s->test_images,
                                       .image_size = s->image_size,
                                       .seed = (uint64_t)s->training.seed};
-    return image_data_load(data, context, &config, test_only, error);
+    return image_data_load(context, &config, split, error);
 }
 
 static tl_model *create_model(trainer *t, tl_context *context, const tl_dataset_info *info,
@@ -200,17 +197,11 @@ static tl_model *create_model(trainer *t, tl_context *context, const tl_dataset_
         config.blocks = (int)(s->depth - 2) / 2;
         config.width = (int)s->width;
         config.classes = info->classes;
-        config.attention = (tl_attention_kind)a->kind;
+        ATTENTION_CONFIGURE(&config, a);
         config.attention_blocks = a->kind == TL_ATTENTION_NONE ? 0
                                   : s->attention_every_block
                                       ? (uint32_t)((UINT64_C(1) << config.blocks) - 1)
                                       : s->attention_stages;
-        config.heads = (int)a->heads;
-        config.key_channels_divisor = (int)a->key_divisor;
-        config.normalization = (tl_normalization)a->normalization;
-        config.pairwise = (tl_pairwise)a->pairwise;
-        config.use_scale = a->use_scale;
-        config.implementation = (tl_attention_implementation)a->implementation;
         return tl_local_resnet_create(context, &config, seed, error);
     }
     tl_resnet_cifar_config config = tl_resnet_cifar_config_default();
@@ -218,15 +209,9 @@ static tl_model *create_model(trainer *t, tl_context *context, const tl_dataset_
     config.depth = (int)s->depth;
     config.width = (int)s->width;
     config.classes = info->classes;
-    config.attention = (tl_attention_kind)a->kind;
+    ATTENTION_CONFIGURE(&config, a);
     config.attention_stages = a->kind == TL_ATTENTION_NONE ? 0 : s->attention_stages;
     config.attention_every_block = s->attention_every_block;
-    config.heads = (int)a->heads;
-    config.key_channels_divisor = (int)a->key_divisor;
-    config.normalization = (tl_normalization)a->normalization;
-    config.pairwise = (tl_pairwise)a->pairwise;
-    config.use_scale = a->use_scale;
-    config.implementation = (tl_attention_implementation)a->implementation;
     return tl_resnet_cifar_create(context, &config, seed, error);
 }
 

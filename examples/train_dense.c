@@ -90,10 +90,7 @@ static size_t describe_options(settings *s, option options[OPTION_COUNT]) {
          .keep = OPTION_MUST_AGREE},
     };
     _Static_assert(sizeof own / sizeof own[0] == OWN_OPTIONS, "OWN_OPTIONS is out of date");
-    memcpy(options, own, sizeof own);
-    size_t count = OWN_OPTIONS;
-    count += attention_options(&s->attention, options + count);
-    return count + training_options(&s->training, options + count);
+    return trainer_options(own, OWN_OPTIONS, &s->attention, &s->training, options);
 }
 
 static int check(trainer *t) {
@@ -113,8 +110,8 @@ static int check(trainer *t) {
     return EXIT_DONE;
 }
 
-static tl_dataset *load_split(const settings *s, tl_context *context, tl_split split,
-                              tl_error *error) {
+static tl_dataset *load(trainer *t, tl_context *context, tl_split split, tl_error *error) {
+    const settings *s = t->own;
     return tl_dataset_create_long_range(
         context,
         &(tl_long_range_config){.count = split == TL_SPLIT_TRAIN ? s->train_images : s->test_images,
@@ -123,15 +120,6 @@ static tl_dataset *load_split(const settings *s, tl_context *context, tl_split s
                                 .seed = (uint64_t)s->training.seed,
                                 .split = split},
         error);
-}
-
-static tl_status load(trainer *t, tl_context *context, bool test_only, image_data *data,
-                      tl_error *error) {
-    data->test = load_split(t->own, context, TL_SPLIT_TEST, error);
-    if (data->test != NULL && !test_only) {
-        data->train = load_split(t->own, context, TL_SPLIT_TRAIN, error);
-    }
-    return data->test != NULL && (test_only || data->train != NULL) ? TL_OK : error->status;
 }
 
 static tl_model *create_model(trainer *t, tl_context *context, const tl_dataset_info *info,
@@ -144,14 +132,8 @@ static tl_model *create_model(trainer *t, tl_context *context, const tl_dataset_
     config.width = (int)s->width;
     config.classes = info->mask_classes;
     config.dense = true;
-    config.attention = (tl_attention_kind)a->kind;
+    ATTENTION_CONFIGURE(&config, a);
     config.attention_blocks = a->kind == TL_ATTENTION_NONE ? 0 : s->attention_blocks;
-    config.heads = (int)a->heads;
-    config.key_channels_divisor = (int)a->key_divisor;
-    config.normalization = (tl_normalization)a->normalization;
-    config.pairwise = (tl_pairwise)a->pairwise;
-    config.use_scale = a->use_scale;
-    config.implementation = (tl_attention_implementation)a->implementation;
     return tl_local_resnet_create(context, &config, (uint64_t)s->training.seed, error);
 }
 

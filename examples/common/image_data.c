@@ -1,20 +1,30 @@
 #include "common/image_data.h"
 
-#include <stdio.h>
+#include "common/fail.h"
 
 static const char fashion_mnist_folder[] = "/usr/share/datasets/fashion-mnist";
 
-static tl_dataset *load_split(tl_context *context, const image_data_config *config, tl_split split,
-                              tl_error *error) {
+tl_dataset *image_data_load(tl_context *context, const image_data_config *config, tl_split split,
+                            tl_error *error) {
+    const char *folder = config->folder;
+    if (folder == NULL && config->dataset == DATASET_FASHION_MNIST) {
+        folder = fashion_mnist_folder;
+    }
+    if (folder == NULL && config->dataset != DATASET_LONG_RANGE) {
+        (void)fail_with(error, TL_ERROR_INVALID_ARGUMENT,
+                        "this dataset is read from files: give their folder with --data-dir "
+                        "(datasets/README.md says where to get them)");
+        return NULL;
+    }
     switch (config->dataset) {
     case DATASET_CIFAR10:
-        return tl_dataset_load_cifar(context, config->folder, 10, split, error);
+        return tl_dataset_load_cifar(context, folder, 10, split, error);
     case DATASET_CIFAR100:
-        return tl_dataset_load_cifar(context, config->folder, 100, split, error);
+        return tl_dataset_load_cifar(context, folder, 100, split, error);
     case DATASET_FASHION_MNIST:
-        return tl_dataset_load_mnist(context, config->folder, TL_MNIST_FASHION, split, error);
+        return tl_dataset_load_mnist(context, folder, TL_MNIST_FASHION, split, error);
     case DATASET_MNIST:
-        return tl_dataset_load_mnist(context, config->folder, TL_MNIST_DIGITS, split, error);
+        return tl_dataset_load_mnist(context, folder, TL_MNIST_DIGITS, split, error);
     case DATASET_LONG_RANGE:
         return tl_dataset_create_long_range(
             context,
@@ -26,41 +36,6 @@ static tl_dataset *load_split(tl_context *context, const image_data_config *conf
             error);
     }
     return NULL;
-}
-
-tl_status image_data_load(image_data *data, tl_context *context, const image_data_config *config,
-                          bool test_only, tl_error *error) {
-    *data = (image_data){0};
-    image_data_config filled = *config;
-    if (filled.folder == NULL && filled.dataset == DATASET_FASHION_MNIST) {
-        filled.folder = fashion_mnist_folder;
-    }
-    if (filled.folder == NULL && filled.dataset != DATASET_LONG_RANGE) {
-        error->status = TL_ERROR_INVALID_ARGUMENT;
-        (void)snprintf(error->message, sizeof error->message,
-                       "this dataset is read from files: give their folder with --data-dir "
-                       "(datasets/README.md says where to get them)");
-        return error->status;
-    }
-    data->test = load_split(context, &filled, TL_SPLIT_TEST, error);
-    if (data->test == NULL) {
-        return error->status;
-    }
-    if (test_only) {
-        return TL_OK;
-    }
-    data->train = load_split(context, &filled, TL_SPLIT_TRAIN, error);
-    if (data->train == NULL) {
-        image_data_free(data);
-        return error->status;
-    }
-    return TL_OK;
-}
-
-void image_data_free(image_data *data) {
-    tl_dataset_free(data->train);
-    tl_dataset_free(data->test);
-    *data = (image_data){0};
 }
 
 tl_augment_config image_data_augmentation(image_dataset dataset) {

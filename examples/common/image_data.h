@@ -23,15 +23,9 @@ typedef struct image_data_config {
     uint64_t seed;
 } image_data_config;
 
-typedef struct image_data {
-    tl_dataset *train; /* NULL if only the test part was asked for */
-    tl_dataset *test;
-} image_data;
-
-/* Loads both parts, or only the test part. */
-tl_status image_data_load(image_data *data, tl_context *context, const image_data_config *config,
-                          bool test_only, tl_error *error);
-void image_data_free(image_data *data);
+/* One part of it; the caller frees it. NULL after an error. */
+tl_dataset *image_data_load(tl_context *context, const image_data_config *config, tl_split split,
+                            tl_error *error);
 
 /* What suits the dataset: crops for photographs, flips where left and right do not matter. */
 tl_augment_config image_data_augmentation(image_dataset dataset);

@@ -3,18 +3,18 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "common/fail.h"
+#include "common/options.h"
 
-tl_status trained_model_load(trained_model *trained, tl_context *context, const char *path,
-                             tl_error *error) {
-    *trained = (trained_model){0};
-    tl_state *state = tl_checkpoint_load(context, path, error);
+static tl_status load(trained_model *trained, const char *path, tl_error *error) {
+    tl_state *state = tl_checkpoint_load(trained->context, path, error);
     if (state == NULL) {
         return error->status; /* it names the file */
     }
     tl_error reason = {0};
-    trained->model = tl_model_create_from_state(context, state, &reason);
+    trained->model = tl_model_create_from_state(trained->context, state, &reason);
     tl_status status =
         trained->model != NULL ? model_input_load(&trained->input, state, &reason) : reason.status;
     tl_state_free(state);
@@ -26,16 +26,49 @@ tl_status trained_model_load(trained_model *trained, tl_context *context, const 
                                trained->input.channels);
         }
     }
-    if (status != TL_OK) {
-        trained_model_free(trained);
-        return fail_with(error, status, "%.200s: %.300s", path, reason.message);
+    return status == TL_OK ? TL_OK
+                           : fail_with(error, status, "%.200s: %.300s", path, reason.message);
+}
+
+int trained_model_open(trained_model *trained, const char *program, const char *path,
+                       int64_t threads) {
+    tl_error error = {0};
+    trained->context =
+        tl_context_create(&(tl_context_config){.threads = (int)threads, .error = &error});
+    if (trained->context == NULL) {
+        return usage_error(program, "%s", error.message);
     }
-    return TL_OK;
+    trained->tape = tl_tape_create(trained->context);
+    if (trained->tape == NULL) {
+        return work_error(program, "out of memory");
+    }
+    tl_tape_set_recording(trained->tape, false);
+    tl_tape_set_training(trained->tape, false);
+    if (load(trained, path, &error) != TL_OK) {
+        return work_error(program, "%s", error.message);
+    }
+    const model_input *input = &trained->input;
+    trained->values =
+        malloc((size_t)(input->height * input->width * input->channels) * sizeof(tl_real));
+    return trained->values != NULL ? EXIT_DONE : work_error(program, "out of memory");
 }
 
 void trained_model_free(trained_model *trained) {
+    free(trained->values);
     tl_model_free(trained->model);
+    tl_tape_free(trained->tape);
+    tl_context_free(trained->context);
     *trained = (trained_model){0};
+}
+
+tl_tensor *trained_model_input(trained_model *trained, const picture *fitted) {
+    const model_input *input = &trained->input;
+    model_input_values(input, fitted, trained->values);
+    const tl_array array = {.rank = 4,
+                            .shape = {1, input->height, input->width, input->channels},
+                            .data = trained->values};
+    tl_tape_reset(trained->tape);
+    return tl_input(trained->tape, &array);
 }
 
 /* True if class a comes before class b. */

@@ -8,14 +8,22 @@
 
 /* Start from {0}. */
 typedef struct trained_model {
+    tl_context *context;
+    tl_tape *tape; /* neither records nor trains */
     tl_model *model;
     model_input input;
+    tl_real *values; /* of one input */
 } trained_model;
 
-/* Every message begins with the file's name. */
-tl_status trained_model_load(trained_model *trained, tl_context *context, const char *path,
-                             tl_error *error);
+/* The exit code; the message, which begins with the file's name if that is to blame, was printed.
+ * Free it after an error too. */
+int trained_model_open(trained_model *trained, const char *program, const char *path,
+                       int64_t threads);
 void trained_model_free(trained_model *trained);
+
+/* A picture of the model's size as its input [1, height, width, channels]; the next one takes its
+ * place. NULL after an error, which is the tape's. */
+tl_tensor *trained_model_input(trained_model *trained, const picture *fitted);
 
 /* A class and how likely the model finds it. */
 typedef struct ranked_class {

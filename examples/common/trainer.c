@@ -16,13 +16,14 @@ typedef struct session {
     tl_parallel *parallel;
     tl_context *context;
     tl_state *state; /* of --resume or --evaluate */
-    image_data data;
+    tl_dataset *train, *test;
     training training;
 } session;
 
 static void session_free(session *x) {
     training_free(&x->training);
-    image_data_free(&x->data);
+    tl_dataset_free(x->train);
+    tl_dataset_free(x->test);
     tl_state_free(x->state);
     tl_parallel_free(x->parallel);
     tl_context_free(x->context);
@@ -40,7 +41,7 @@ static tl_status prepare_training(session *x, tl_error *error) {
     const trainer *t = x->t;
     const training_settings *s = t->settings;
     training *run = &x->training;
-    const tl_dataset_info *info = tl_dataset_describe(x->data.train);
+    const tl_dataset_info *info = tl_dataset_describe(x->train);
     const int ranks = tl_parallel_ranks(x->parallel);
     if (ranks > 1 && info->count < s->batch_size) {
         return fail_with(error, TL_ERROR_INVALID_ARGUMENT,
@@ -48,7 +49,7 @@ static tl_status prepare_training(session *x, tl_error *error) {
                          ", there are %" PRId64 " training %s",
                          s->batch_size, info->count, t->task->unit);
     }
-    run->loader = tl_loader_create(x->context, x->data.train,
+    run->loader = tl_loader_create(x->context, x->train,
                                    &(tl_loader_config){.batch_size = s->batch_size,
                                                        .shuffle = true,
                                                        .drop_last = info->count >= s->batch_size,
@@ -114,13 +115,13 @@ static int load_state(session *x, const char *path) {
 
 static void print_head(const session *x) {
     const training *run = &x->training;
-    const tl_dataset_info *info = tl_dataset_describe(x->data.train);
+    const tl_dataset_info *info = tl_dataset_describe(x->train);
     char optimizer[32];
     option_value_text(options_find(&x->t->table, "optimizer"), optimizer, sizeof optimizer);
     printf("%s: %" PRId64 " parameters, %" PRId64 " training and %" PRId64 " test %s of "
            "%" PRId64 "x%" PRId64 "x%" PRId64 "; %s, %s, ",
            tl_model_kind(run->model), tl_parameters_trainable_size(tl_model_parameters(run->model)),
-           info->count, tl_dataset_describe(x->data.test)->count, x->t->task->unit, info->height,
+           info->count, tl_dataset_describe(x->test)->count, x->t->task->unit, info->height,
            info->width, info->channels, optimizer, tl_context_isa(x->context));
     if (tl_parallel_ranks(x->parallel) > 1) {
         printf("%d ranks of %d threads, batch norm %s\n", tl_parallel_ranks(x->parallel),
@@ -214,12 +215,16 @@ static int prepare(session *x) {
         return code;
     }
     run->batch_size = s->batch_size;
-    if (t->load(t, x->context, s->evaluate != NULL, &x->data, &error) != TL_OK) {
+    x->test = t->load(t, x->context, TL_SPLIT_TEST, &error);
+    if (x->test != NULL && s->evaluate == NULL) {
+        x->train = t->load(t, x->context, TL_SPLIT_TRAIN, &error);
+    }
+    if (x->test == NULL || (s->evaluate == NULL && x->train == NULL)) {
         return explain(t, &error);
     }
-    run->test = x->data.test;
+    run->test = x->test;
     if (run->model != NULL &&
-        t->require_fit(run->model, tl_dataset_describe(x->data.test), &error) != TL_OK) {
+        t->require_fit(run->model, tl_dataset_describe(x->test), &error) != TL_OK) {
         return usage_error(t->program, "%s: %s", source, error.message);
     }
     if (s->evaluate == NULL && prepare_training(x, &error) != TL_OK) {

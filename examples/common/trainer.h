@@ -6,7 +6,6 @@
 
 #include <tapeline/tapeline.h>
 
-#include "common/image_data.h"
 #include "common/options.h"
 #include "common/task.h"
 #include "common/training_options.h"
@@ -25,9 +24,8 @@ struct trainer {
     /* Combinations that no single option can see, and defaults that depend on others; after a
      * checkpoint's options were taken over. EXIT_DONE, or EXIT_USAGE after a message. */
     int (*check)(trainer *t);
-    /* Both parts of the data, or only the test part. */
-    tl_status (*load)(trainer *t, tl_context *context, bool test_only, image_data *data,
-                      tl_error *error);
+    /* One part of the data. */
+    tl_dataset *(*load)(trainer *t, tl_context *context, tl_split split, tl_error *error);
     tl_model *(*create)(trainer *t, tl_context *context, const tl_dataset_info *info,
                         tl_error *error);
     /* Whether a checkpoint's model can work on the data. */

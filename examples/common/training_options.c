@@ -18,7 +18,7 @@ attention_settings attention_settings_default(void) {
     return (attention_settings){.kind = TL_ATTENTION_NONE, .key_divisor = 2, .heads = 1};
 }
 
-size_t training_options(training_settings *s, option *options) {
+static size_t training_options(training_settings *s, option *options) {
     const double large = 1e9;
     const option all[] = {
         {.name = "epochs",
@@ -160,7 +160,7 @@ size_t training_options(training_settings *s, option *options) {
     return TRAINING_OPTIONS;
 }
 
-size_t attention_options(attention_settings *s, option *options) {
+static size_t attention_options(attention_settings *s, option *options) {
     const option all[] = {
         {.name = "attention",
          .type = OPTION_CHOICE,
@@ -211,6 +211,14 @@ size_t attention_options(attention_settings *s, option *options) {
     _Static_assert(sizeof all / sizeof all[0] == ATTENTION_OPTIONS, "ATTENTION_OPTIONS is stale");
     memcpy(options, all, sizeof all);
     return ATTENTION_OPTIONS;
+}
+
+size_t trainer_options(const option *own, size_t own_count, attention_settings *attention,
+                       training_settings *training, option *options) {
+    memcpy(options, own, own_count * sizeof *own);
+    size_t count = own_count;
+    count += attention_options(attention, options + count);
+    return count + training_options(training, options + count);
 }
 
 void training_settings_resolve(training_settings *s, double sgd_rate) {

@@ -51,9 +51,23 @@ training_settings training_settings_default(void);
 /* No attention; else one head, key channels half of all. */
 attention_settings attention_settings_default(void);
 
-/* Fill `options`, whose entries then point into *s; return how many there are. */
-size_t training_options(training_settings *s, option *options);
-size_t attention_options(attention_settings *s, option *options);
+/* Fills `options` with the program's own options, the attention modules' and those of all trainers,
+ * whose entries point into the settings; returns how many there are. */
+size_t trainer_options(const option *own, size_t own_count, attention_settings *attention,
+                       training_settings *training, option *options);
+
+/* A model's configuration takes over what concerns its modules; those of all models name it alike.
+ */
+#define ATTENTION_CONFIGURE(config, settings)                                                      \
+    do {                                                                                           \
+        (config)->attention = (tl_attention_kind)(settings)->kind;                                 \
+        (config)->heads = (int)(settings)->heads;                                                  \
+        (config)->key_channels_divisor = (int)(settings)->key_divisor;                             \
+        (config)->normalization = (tl_normalization)(settings)->normalization;                     \
+        (config)->pairwise = (tl_pairwise)(settings)->pairwise;                                    \
+        (config)->use_scale = (settings)->use_scale;                                               \
+        (config)->implementation = (tl_attention_implementation)(settings)->implementation;        \
+    } while (0)
 
 /* Fills in what was not given: a learning rate of `sgd_rate` for SGD and 0.003 for the others, and
  * the optimizer's usual weight decay. */

@@ -32,16 +32,8 @@ static __attribute__((unused)) const tl_real *narrow_rows(int64_t rows, int64_t 
 /* out [K, tile] = left [K, inner] transposed [inner, tile]. */
 TL_INLINE void narrow_product(int64_t k, int64_t rows, int64_t inner, const tl_real *left,
                               int64_t left_row, const tl_real *transposed, tl_real *out) {
-    tile_multiply((tile_product){.rows = k,
-                                 .columns = tile_columns(rows),
-                                 .inner = inner,
-                                 .a = left,
-                                 .a_row = left_row,
-                                 .a_step = 1,
-                                 .b = transposed,
-                                 .b_row = TL_ATTENTION_TILE,
-                                 .out = out,
-                                 .out_row = TL_ATTENTION_TILE});
+    tile_multiply_rows(k, rows, inner, left, left_row, transposed, TL_ATTENTION_TILE, NULL, out,
+                       TL_ATTENTION_TILE);
 }
 
 TL_INLINE void narrow_add_bias(int64_t k, int64_t rows, const tl_real *bias, tl_real *values) {

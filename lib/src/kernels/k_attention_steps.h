@@ -231,17 +231,8 @@ TL_INLINE void attention_queries(const attention_sizes *s, const attention_proje
         narrow_product(s->k, x->count, s->c, w->query, s->c_row, x->transposed, queries);
         narrow_add_bias(s->k, x->count, w->query_bias, queries);
     } else {
-        tile_multiply((tile_product){.rows = x->count,
-                                     .columns = tile_columns(s->k),
-                                     .inner = s->c,
-                                     .a = x->values,
-                                     .a_row = x->row,
-                                     .a_step = 1,
-                                     .b = w->query,
-                                     .b_row = s->k_row,
-                                     .out = projected,
-                                     .out_row = s->k_row,
-                                     .bias = w->query_bias});
+        tile_multiply_rows(x->count, s->k, s->c, x->values, x->row, w->query, s->k_row,
+                           w->query_bias, projected, s->k_row);
         tile_transpose(x->count, s->k, projected, s->k_row, queries, TL_ATTENTION_TILE);
     }
     if (!s->scaling) {
@@ -275,17 +266,8 @@ TL_INLINE void attention_key_logits(const attention_sizes *s, const attention_pr
         }
         return;
     }
-    tile_multiply((tile_product){.rows = x->count,
-                                 .columns = tile_columns(s->k),
-                                 .inner = s->c,
-                                 .a = x->values,
-                                 .a_row = x->row,
-                                 .a_step = 1,
-                                 .b = w->key,
-                                 .b_row = s->k_row,
-                                 .out = keys.values,
-                                 .out_row = s->k_row,
-                                 .bias = s->scaling ? w->key_bias : NULL});
+    tile_multiply_rows(x->count, s->k, s->c, x->values, x->row, w->key, s->k_row,
+                       s->scaling ? w->key_bias : NULL, keys.values, s->k_row);
 }
 
 /* Logits on entry, exp(logit - maximum) / sum on return; inverse is 1 / sum. */
@@ -308,17 +290,8 @@ TL_INLINE void attention_normalize_keys(const attention_sizes *s, int64_t rows,
 /* values [tile, V] of x's rows. */
 TL_INLINE void attention_values(const attention_sizes *s, const attention_projections *w,
                                 const attention_rows *x, tl_real *values) {
-    tile_multiply((tile_product){.rows = x->count,
-                                 .columns = tile_columns(s->v),
-                                 .inner = s->c,
-                                 .a = x->values,
-                                 .a_row = x->row,
-                                 .a_step = 1,
-                                 .b = w->value,
-                                 .b_row = s->v_row,
-                                 .out = values,
-                                 .out_row = s->v_row,
-                                 .bias = w->value_bias});
+    tile_multiply_rows(x->count, s->v, s->c, x->values, x->row, w->value, s->v_row, w->value_bias,
+                       values, s->v_row);
 }
 
 /* out [rows, V] = queries G, head by head; context is G [K, e_row]. */

@@ -186,6 +186,24 @@ static __attribute__((noinline, unused)) void tile_multiply(const tile_product t
     }
 }
 
+/* out [rows, columns] = left [rows, inner] right + bias, rows of left contiguous; bias NULL: none.
+ */
+TL_INLINE void tile_multiply_rows(int64_t rows, int64_t columns, int64_t inner, const tl_real *left,
+                                  int64_t left_row, const tl_real *right, int64_t right_row,
+                                  const tl_real *bias, tl_real *out, int64_t out_row) {
+    tile_multiply((tile_product){.rows = rows,
+                                 .columns = tile_columns(columns),
+                                 .inner = inner,
+                                 .a = left,
+                                 .a_row = left_row,
+                                 .a_step = 1,
+                                 .b = right,
+                                 .b_row = right_row,
+                                 .out = out,
+                                 .out_row = out_row,
+                                 .bias = bias});
+}
+
 /* out[j, i] = in[i, j] for one block of TL_LANES by TL_LANES. */
 TL_INLINE void tile_transpose_block(const tl_real *in, int64_t in_row, tl_real *out,
                                     int64_t out_row) {
@@ -220,17 +238,7 @@ static __attribute__((noinline, unused)) void tile_transpose(int64_t rows, int64
 TL_INLINE void tile_prefetch_next(const tl_real *tile, int64_t left, int64_t columns) {
     const int64_t rest = left - TL_ATTENTION_TILE;
     const int64_t rows = rest < TL_ATTENTION_TILE ? rest : TL_ATTENTION_TILE;
-    const tl_real *next = tile + TL_ATTENTION_TILE * columns;
-    for (int64_t i = 0; i < rows * columns; i += TL_ALIGNMENT / (int64_t)sizeof(tl_real)) {
-        __builtin_prefetch(next + i, 0, 2);
-    }
-}
-
-/* Asks for rows that will be written. */
-TL_INLINE void tile_prefetch_output(const tl_real *tile, int64_t rows, int64_t columns) {
-    for (int64_t i = 0; i < rows * columns; i += TL_ALIGNMENT / (int64_t)sizeof(tl_real)) {
-        __builtin_prefetch(tile + i, 1, 2);
-    }
+    tl_prefetch(tile + TL_ATTENTION_TILE * columns, rows * columns, false);
 }
 
 /* ---- copies between the caller's rows and padded rows in scratch */

@@ -148,20 +148,14 @@ TL_INLINE void tl_winograd_input(const tl_winograd_grid *g, const tl_real *sourc
 
 /* Asks for positions first ... end-1 of row `h` of an image, as far as they are inside. */
 TL_INLINE void tl_winograd_fetch(const tl_real *image, const int64_t extents[2], int64_t channels,
-                                 int64_t h, int64_t first, int64_t end, const int write) {
+                                 int64_t h, int64_t first, int64_t end, const bool write) {
     if (h < 0 || h >= extents[0]) {
         return;
     }
     const tl_real *row = image + h * extents[1] * channels;
-    const tl_real *last = row + tl_conv_minimum(end, extents[1]) * channels;
-    const int64_t line = TL_ALIGNMENT / (int64_t)sizeof(tl_real);
-    for (const tl_real *p = row + tl_conv_maximum(first, 0) * channels; p < last; p += line) {
-        if (write) { /* the builtin wants a constant */
-            __builtin_prefetch(p, 1, 2);
-        } else {
-            __builtin_prefetch(p, 0, 2);
-        }
-    }
+    const int64_t begin = tl_conv_maximum(first, 0);
+    tl_prefetch(row + begin * channels, (tl_conv_minimum(end, extents[1]) - begin) * channels,
+                write);
 }
 
 /* Asks for the memory of tiles first ... end-1 of a later piece: the two source rows that tiles
@@ -180,8 +174,8 @@ TL_INLINE void tl_winograd_prefetch(const tl_winograd_grid *g, int64_t first, in
             const int64_t w = 2 * place.block[1];
             const int64_t right = w + 2 - g->padding[1];
             tl_winograd_fetch(from, g->source, sources, h + 2 - g->padding[0], right,
-                              right + 2 * count, 0);
-            tl_winograd_fetch(to, g->destination, destinations, h, w, w + 2 * count, 1);
+                              right + 2 * count, false);
+            tl_winograd_fetch(to, g->destination, destinations, h, w, w + 2 * count, true);
         }
         first += count;
     }

@@ -125,15 +125,6 @@ static tile_scratch tile_of(const forward_work *work, int thread) {
 
 /* ------------------------------------------------------------------ pass 1 */
 
-static bool any_lane(tl_vi mask) {
-    int64_t words[TL_VECTOR_BYTES / sizeof(int64_t)], any = 0;
-    memcpy(words, &mask, sizeof words);
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        any |= words[i];
-    }
-    return any != 0;
-}
-
 /* What was summed for channel a, scaled by the change of its maximum. */
 static void scale_weighted(const attention_sizes *s, int64_t a, tl_real factor,
                            const key_sums *sums) {
@@ -167,7 +158,7 @@ static void exponentiate_keys(const attention_sizes *s, int64_t rows, attention_
         for (int64_t i = 1; i < rows; i++) {
             maximum = tl_v_max(maximum, tl_v_load(at + i * s->k_row));
         }
-        if (any_lane(maximum > tl_v_load(sums->maximum + column) + lazy)) {
+        if (tl_v_any(maximum > tl_v_load(sums->maximum + column) + lazy)) {
             raise_maximum(s, column, maximum, sums);
         }
         maximum = tl_v_load(sums->maximum + column);
@@ -413,7 +404,7 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const attention_rows x = x_rows(work, run, first, tile);
         tl_real *y = work->y + (run.sample * s->n + first) * s->out;
-        tile_prefetch_output(y, x.count, s->out);
+        tl_prefetch(y, x.count * s->out, true);
         attention_queries(s, &work->weights, &x, tile->projected, tile->queries);
         if (s->fold_output) {
             const tile_product product = {.inner = s->k,

@@ -47,22 +47,6 @@ static void add_outer(int64_t rows, int64_t columns, int64_t count, const tl_rea
                                  .start_row = sum_row});
 }
 
-/* out [rows, columns] = left [rows, inner] right, rows of left contiguous. */
-static void multiply_rows(int64_t rows, int64_t columns, int64_t inner, const tl_real *left,
-                          int64_t left_row, const tl_real *right, int64_t right_row, tl_real *out,
-                          int64_t out_row) {
-    tile_multiply((tile_product){.rows = rows,
-                                 .columns = tile_columns(columns),
-                                 .inner = inner,
-                                 .a = left,
-                                 .a_row = left_row,
-                                 .a_step = 1,
-                                 .b = right,
-                                 .b_row = right_row,
-                                 .out = out,
-                                 .out_row = out_row});
-}
-
 /* Gradients of the queries [K, tile], from those of the normalised queries, in place. */
 static void queries_gradient(const attention_sizes *s, int64_t rows, const tl_real *queries,
                              tl_real *dqueries) {
@@ -113,7 +97,7 @@ static tile_view view_of(const backward_work *work, const backward_tile *tile, a
         tile_prefetch_next(work->dy + position * s->out, left, s->out);
     }
     if (view.dx != NULL) {
-        tile_prefetch_output(view.dx, count, s->c);
+        tl_prefetch(view.dx, count * s->c, true);
     }
     view.x =
         attention_rows_of(s, count, s->c, work->x + position * s->c, tile->x, s->c_row, tile->x_t);
@@ -165,8 +149,8 @@ static void outputs_backward(const backward_work *work, const tile_view *view,
                                 tile->values, s->v_row);
         add_outer(s->v, s->c, view->x.count, tile->values, 1, s->v_row, view->dy.values,
                   view->dy.row, sums->reprojection, s->c_row);
-        multiply_rows(view->x.count, s->v, s->c, view->dy.values, view->dy.row, work->reprojection,
-                      s->v_row, tile->dvalues, s->v_row);
+        tile_multiply_rows(view->x.count, s->v, s->c, view->dy.values, view->dy.row,
+                           work->reprojection, s->v_row, NULL, tile->dvalues, s->v_row);
         dout = tile->dvalues;
         dout_row = s->v_row;
     }
@@ -174,9 +158,9 @@ static void outputs_backward(const backward_work *work, const tile_view *view,
         add_outer(s->d, s->e, view->x.count, tile->queries + head * s->d * TL_ATTENTION_TILE,
                   TL_ATTENTION_TILE, 1, dout + head * s->e, dout_row,
                   query_sums + head * s->d * s->e_row, s->e_row);
-        multiply_rows(view->x.count, s->d, s->e, dout + head * s->e, dout_row,
-                      sample->context_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
-                      s->k_row);
+        tile_multiply_rows(view->x.count, s->d, s->e, dout + head * s->e, dout_row,
+                           sample->context_t + head * s->d, s->k_row, NULL,
+                           tile->dprojected + head * s->d, s->k_row);
     }
 }
 
@@ -228,8 +212,8 @@ static void queries_pass(const backward_work *work, attention_run run, const bac
                            tile->dqueries);
         } else {
             if (s->fold_output) {
-                multiply_rows(view.x.count, s->k, s->c, view.dy.values, view.dy.row, sample->map_t,
-                              s->k_row, tile->dprojected, s->k_row);
+                tile_multiply_rows(view.x.count, s->k, s->c, view.dy.values, view.dy.row,
+                                   sample->map_t, s->k_row, NULL, tile->dprojected, s->k_row);
             }
             tile_transpose(view.x.count, s->k, tile->dprojected, s->k_row, tile->dqueries,
                            TL_ATTENTION_TILE);
@@ -293,8 +277,8 @@ static void context_gradient(const backward_work *work, const tl_real *query_sum
     }
     for (int64_t head = 0; head < s->heads; head++) {
         const tl_real *dmap = query_sums + head * s->d * s->c_row;
-        multiply_rows(s->d, s->e, s->c, dmap, s->c_row, work->reprojection + head * s->e, s->v_row,
-                      sample->dcontext + head * s->d * s->e_row, s->e_row);
+        tile_multiply_rows(s->d, s->e, s->c, dmap, s->c_row, work->reprojection + head * s->e,
+                           s->v_row, NULL, sample->dcontext + head * s->d * s->e_row, s->e_row);
         add_outer(s->e, s->c, s->d, sample->context + head * s->d * s->e_row, 1, s->e_row, dmap,
                   s->c_row, sums->reprojection + head * s->e * s->c_row, s->c_row);
     }
@@ -306,8 +290,9 @@ static void folded_gradient(const backward_work *work, const backward_sample *sa
     const attention_sizes *s = &work->size;
     for (int64_t head = 0; head < s->heads; head++) {
         const tl_real *dcontext = sample->dcontext + head * s->d * s->e_row;
-        multiply_rows(s->d, s->c, s->e, dcontext, s->e_row, work->value + head * s->e * s->c_row,
-                      s->c_row, sample->dfolded + head * s->d * s->c_row, s->c_row);
+        tile_multiply_rows(s->d, s->c, s->e, dcontext, s->e_row,
+                           work->value + head * s->e * s->c_row, s->c_row, NULL,
+                           sample->dfolded + head * s->d * s->c_row, s->c_row);
         add_outer(s->e, s->c, s->d, dcontext, 1, s->e_row, sample->folded + head * s->d * s->c_row,
                   s->c_row, sums->value + head * s->e * s->c_row, s->c_row);
         for (int64_t a = 0; a < s->d; a++) {
@@ -383,12 +368,12 @@ static void values_backward(const backward_work *work, const tile_view *view,
     const attention_sizes *s = &work->size;
     attention_values(s, &work->weights, &view->x, tile->values);
     for (int64_t head = 0; head < s->heads; head++) {
-        multiply_rows(view->x.count, s->d, s->e, tile->values + head * s->e, s->v_row,
-                      sample->dcontext_t + head * s->d, s->k_row, tile->dprojected + head * s->d,
-                      s->k_row);
-        multiply_rows(view->x.count, s->e, s->d, tile->projected + head * s->d, s->k_row,
-                      sample->dcontext + head * s->d * s->e_row, s->e_row,
-                      tile->dvalues + head * s->e, s->v_row);
+        tile_multiply_rows(view->x.count, s->d, s->e, tile->values + head * s->e, s->v_row,
+                           sample->dcontext_t + head * s->d, s->k_row, NULL,
+                           tile->dprojected + head * s->d, s->k_row);
+        tile_multiply_rows(view->x.count, s->e, s->d, tile->projected + head * s->d, s->k_row,
+                           sample->dcontext + head * s->d * s->e_row, s->e_row, NULL,
+                           tile->dvalues + head * s->e, s->v_row);
     }
     add_outer(s->v, s->c, view->x.count, tile->dvalues, 1, s->v_row, view->x.values, view->x.row,
               sums->value, s->c_row);
@@ -449,8 +434,8 @@ static void keys_pass(const backward_work *work, attention_run run, const backwa
             narrow_product(s->k, rows, s->c, sample->dfolded, s->c_row, view.x.transposed,
                            dkeys.values);
         } else if (s->fold_values) {
-            multiply_rows(rows, s->k, s->c, view.x.values, view.x.row, sample->dfolded_t, s->k_row,
-                          dkeys.values, s->k_row);
+            tile_multiply_rows(rows, s->k, s->c, view.x.values, view.x.row, sample->dfolded_t,
+                               s->k_row, NULL, dkeys.values, s->k_row);
         } else {
             values_backward(work, &view, tile, sample, sums);
         }
