@@ -191,21 +191,20 @@ def full(cifar):
     runs = claim1("CIFAR-10", (1, 2, 3, 4, 5),
                   ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "5"))
     runs += claim1("long-range", (1, 2, 3, 4, 5),
-                   ("--dataset", "long-range", "--heads", "4", "--train-images", "25600",
-                    "--batch-size", "64", "--epochs", "10"))
+                   ("--dataset", "long-range", "--width", "16", "--heads", "4",
+                    "--train-images", "12800", "--test-images", "2000", "--batch-size", "32",
+                    "--epochs", "6"))
     seeds = (1, 2, 3)
-    runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 4000, 6, "320M",
+    runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 1600, 5, "320M",
                    seeds)
-    runs += claim3((32, 64, 128, 256), 40, "2G", seeds, 840)
-    runs += ablations(4000, 8, (6, 10, 14), seeds)
-    for depth in (8, 14):
-        runs += each("ablations", f"ResNet-{depth}",
-                     {kind: KINDS[kind] for kind in ("baseline", "efficient")}, seeds,
-                     "train_classifier",
-                     ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "15", "--depth",
-                      str(depth)), "test_accuracy")
-    runs += stereo(2000, 200, 15, seeds)
-    return Plan("full", resources(SQUARES + ("16x56x56",), 6e13, "12G"), runs,
+    runs += claim3((32, 64, 128), 15, "1G", seeds, 120)
+    runs += ablations(1600, 8, (6, 10, 14), seeds)
+    runs += each("ablations", "ResNet-8", {kind: KINDS[kind] for kind in ("baseline", "efficient")},
+                 seeds, "train_classifier",
+                 ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "5", "--depth", "8"),
+                 "test_accuracy")
+    runs += stereo(1000, 200, 6, seeds)
+    return Plan("full", resources(SQUARES + ("16x56x56",), 4e12, "12G"), runs,
                 {"CIFAR-10": 0.5, "long-range": 1.0},
                 "5 seeds for claim 1, 3 elsewhere; 1 for claim 3 beyond 64x64",
                 "claim 1 on CIFAR-10 and on long-range", ("cifar10", cifar))
