@@ -193,17 +193,17 @@ def full(cifar):
     runs += claim1("long-range", (1, 2, 3, 4, 5),
                    ("--dataset", "long-range", "--width", "16", "--heads", "4",
                     "--train-images", "12800", "--test-images", "2000", "--batch-size", "32",
-                    "--epochs", "6"))
+                    "--epochs", "5"))
     seeds = (1, 2, 3)
-    runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 1600, 5, "320M",
+    runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 1600, 4, "320M",
                    seeds)
-    runs += claim3((32, 64, 128), 15, "1G", seeds, 120)
-    runs += ablations(1600, 8, (6, 10, 14), seeds)
+    runs += claim3((32, 64, 128), 15, "1G", seeds, 60)
+    runs += ablations(1600, 6, (6, 10, 14), seeds)
     runs += each("ablations", "ResNet-8", {kind: KINDS[kind] for kind in ("baseline", "efficient")},
                  seeds, "train_classifier",
-                 ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "5", "--depth", "8"),
+                 ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "3", "--depth", "8"),
                  "test_accuracy")
-    runs += stereo(1000, 200, 6, seeds)
+    runs += stereo(1000, 200, 4, seeds)
     return Plan("full", resources(SQUARES + ("16x56x56",), 4e12, "12G"), runs,
                 {"CIFAR-10": 0.5, "long-range": 1.0},
                 "5 seeds for claim 1, 3 elsewhere; 1 for claim 3 beyond 64x64",
