@@ -197,12 +197,8 @@ def full(cifar):
     seeds = (1, 2, 3)
     runs += claim2(16, (1, 5, 7), {1: "3", 5: "1,2,3,4,5", 7: "0,1,2,3,4,5,6"}, 1600, 4, "320M",
                    seeds)
-    runs += claim3((32, 64, 128), 15, "1G", seeds, 60)
+    runs += claim3((32, 64, 128), 15, "1G", seeds, 40)
     runs += ablations(1600, 6, (6, 10, 14), seeds)
-    runs += each("ablations", "ResNet-8", {kind: KINDS[kind] for kind in ("baseline", "efficient")},
-                 seeds, "train_classifier",
-                 ("--dataset", "cifar10", "--data-dir", "DIR", "--epochs", "3", "--depth", "8"),
-                 "test_accuracy")
     runs += stereo(1000, 200, 4, seeds)
     return Plan("full", resources(SQUARES + ("16x56x56",), 4e12, "12G"), runs,
                 {"CIFAR-10": 0.5, "long-range": 1.0},
