@@ -420,6 +420,10 @@ void *tl_node_scratch(tl_node *node, size_t bytes) {
     return memory_add(node, &node->scratch, bytes);
 }
 
+void tl_node_release_scratch(tl_node *node) {
+    memory_release(node->tape, &node->scratch);
+}
+
 /* ------------------------------------------------------------------ the backward pass */
 
 static void run_recompute(tl_node *node, tl_real *output) {

@@ -101,6 +101,10 @@ void tl_node_pass_grad(tl_node *node, int index);
 /* Memory until the backward function returns; NULL with the error recorded. */
 void *tl_node_scratch(tl_node *node, size_t bytes);
 
+/* Gives back all scratch that the node holds, before the call ends: what comes next needs none of
+ * it, and takes memory itself. */
+void tl_node_release_scratch(tl_node *node);
+
 #define TL_OP_KERNELS(op) ((op)->tape->context->kernels)
 #define TL_OP_THREADS(op) ((op)->tape->context->threads)
 #define TL_NODE_KERNELS(node) ((node)->tape->context->kernels)

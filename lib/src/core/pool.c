@@ -31,6 +31,7 @@ enum {
     HEADER_BYTES = 64,  /* keeps the memory aligned */
     SPLIT_MINIMUM = 64, /* a remainder with less memory than this stays with its block */
     GROWTH_STEP = 64 * 1024,
+    GRAIN = 64 * 1024, /* every so many bytes of a block have room for a header of their own */
     WAYS = 2, /* remembered places per allocation: training and evaluation alternate */
 };
 _Static_assert(sizeof(block) <= HEADER_BYTES, "a block's header must fit in front of it");
@@ -323,12 +324,21 @@ static void remember_place(tl_pool *pool, size_t bytes, block *where) {
     p->newest = way;
 }
 
+/* What a block of `bytes` takes behind its header: a header's room for every further GRAIN, so that
+ * what it leaves can be cut into two halves or four quarters: the tensors of a network that halves
+ * its extents. Without it a halved block misses the second half by its header. */
+static size_t block_bytes(size_t bytes) {
+    bytes = bytes == 0 ? TL_ALIGNMENT : (bytes + TL_ALIGNMENT - 1) / TL_ALIGNMENT * TL_ALIGNMENT;
+    const size_t grains = bytes / GRAIN;
+    return grains > 1 ? bytes + (grains - 1) * HEADER_BYTES : bytes;
+}
+
 void *tl_pool_allocate(tl_pool *pool, size_t bytes) {
     const size_t largest = SIZE_MAX / 4;
     if (bytes > largest) {
         return NULL;
     }
-    bytes = bytes == 0 ? TL_ALIGNMENT : (bytes + TL_ALIGNMENT - 1) / TL_ALIGNMENT * TL_ALIGNMENT;
+    bytes = block_bytes(bytes);
     block *b = take_same_place(pool, bytes);
     if (b == NULL) {
         b = find_block(pool, bytes);

@@ -11,7 +11,7 @@
 
 #include "kernels/k_conv_blocks.h"
 
-enum { TL_CONV_PIECES = 16, TL_CONV_PIECES_BYTES = 4 << 20 };
+enum { TL_CONV_PIECES = 16, TL_CONV_PIECES_BYTES = 2 << 20 };
 
 /* How many pieces `tiles` tiles are cut into if a partial gradient has that many values. */
 static inline int64_t tl_conv_piece_count(int64_t tiles, int64_t values) {

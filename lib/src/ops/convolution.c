@@ -245,6 +245,7 @@ static void conv_backward(tl_node *node) {
     const conv_state *state = node->state;
     backward_weight(node, state);
     backward_bias(node, state);
+    tl_node_release_scratch(node); /* before the gradient of x is allocated */
     backward_x(node, state);
 }
 
