@@ -38,7 +38,7 @@ static weight_plan make_weight_plan(const tl_conv_shape *shape, int threads, cha
     plan.channels = shape->out_channels / shape->groups;
     const int64_t padded = tl_conv_padded(plan.channels);
     plan.piece_values = shape->groups * padded * plan.rows;
-    plan.pieces = tl_conv_piece_count(c->items, plan.piece_values);
+    plan.pieces = tl_conv_piece_count(shape, c->items, plan.piece_values);
     plan.slices = tl_conv_minimum(tl_conv_ceiling(TL_CONV_PIECES, plan.pieces),
                                   shape->groups * tl_conv_chunks(plan.channels));
     plan.pads = padded != plan.channels;

@@ -11,11 +11,17 @@
 
 #include "kernels/k_conv_blocks.h"
 
-enum { TL_CONV_PIECES = 16, TL_CONV_PIECES_BYTES = 2 << 20 };
+enum { TL_CONV_PIECES = 16, TL_CONV_LEAST_BYTES = 1 << 20, TL_CONV_MOST_BYTES = 4 << 20 };
 
-/* How many pieces `tiles` tiles are cut into if a partial gradient has that many values. */
-static inline int64_t tl_conv_piece_count(int64_t tiles, int64_t values) {
-    const int64_t room = TL_CONV_PIECES_BYTES / (values * (int64_t)sizeof(tl_real));
+/* How many pieces `tiles` tiles are cut into if a partial gradient has that many values: together
+ * these take no more than half of what dy takes, for a step's memory is highest where they are
+ * added up in a network's last layers. */
+static inline int64_t tl_conv_piece_count(const tl_conv_shape *s, int64_t tiles, int64_t values) {
+    const int64_t size = (int64_t)sizeof(tl_real);
+    const int64_t gradient = s->batch * s->out[0] * s->out[1] * s->out[2] * s->out_channels * size;
+    const int64_t bytes =
+        tl_conv_maximum(TL_CONV_LEAST_BYTES, tl_conv_minimum(gradient / 2, TL_CONV_MOST_BYTES));
+    const int64_t room = bytes / (values * size);
     return tl_conv_minimum(tiles, tl_conv_maximum(1, tl_conv_minimum(room, TL_CONV_PIECES)));
 }
 

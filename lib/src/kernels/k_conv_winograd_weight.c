@@ -46,7 +46,7 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
     plan.room = tl_conv_minimum(WINOGRAD_WEIGHT_ROOM, tiles);
     plan.piece_values = TL_WINOGRAD_ELEMENTS * plan.inputs * plan.outputs;
     plan.pieces =
-        tl_conv_piece_count(tl_conv_ceiling(tiles, WINOGRAD_WEIGHT_ROOM), plan.piece_values);
+        tl_conv_piece_count(shape, tl_conv_ceiling(tiles, WINOGRAD_WEIGHT_ROOM), plan.piece_values);
     plan.slices = tl_conv_minimum(
         tl_conv_vectors(plan.inputs),
         tl_conv_maximum(tl_conv_ceiling(plan.inputs, WINOGRAD_SLICE_CHANNELS),
