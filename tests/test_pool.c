@@ -191,6 +191,34 @@ START_TEST(idle_chunks_make_room) {
 }
 END_TEST
 
+/* What a block leaves holds two of half its size, then four of a quarter: their headers fit too. */
+START_TEST(halves_fit) {
+    fixture f;
+    setup(&f, false);
+    enum { MIB = 1 << 20 };
+    void *whole = tl_pool_allocate(f.pool, 8 * MIB);
+    void *behind = tl_pool_allocate(f.pool, MIB);
+    ck_assert(whole != NULL && behind != NULL);
+    const size_t before = held(&f);
+    for (int parts = 1; parts <= 64; parts *= 2) {
+        void *part[64];
+        tl_pool_release(f.pool, whole);
+        for (int i = 0; i < parts; i++) {
+            part[i] = tl_pool_allocate(f.pool, (size_t)(8 * MIB / parts));
+            ck_assert_ptr_nonnull(part[i]);
+        }
+        ck_assert_uint_eq(held(&f), before);
+        for (int i = 0; i < parts; i++) {
+            tl_pool_release(f.pool, part[i]);
+        }
+        whole = tl_pool_allocate(f.pool, 8 * MIB);
+    }
+    tl_pool_release(f.pool, whole);
+    tl_pool_release(f.pool, behind);
+    teardown(&f);
+}
+END_TEST
+
 START_TEST(creation_fails) {
     failing_allocator allocator = {0};
     tl_context *context = tl_context_create(
@@ -212,6 +240,7 @@ int main(void) {
     tcase_add_loop_test(test_case, trim_gives_back, 0, 2);
     tcase_add_loop_test(test_case, too_much, 0, 2);
     tcase_add_test(test_case, idle_chunks_make_room);
+    tcase_add_test(test_case, halves_fit);
     tcase_add_test(test_case, creation_fails);
     return run_suite(suite);
 }
