@@ -74,24 +74,29 @@ static tl_status evaluate_part(training *t, tl_loader *loader, part_sums *part, 
     return status;
 }
 
-tl_status evaluate(training *t, evaluation *result, tl_error *error) {
-    const int ranks = tl_parallel_ranks(t->parallel);
-    const int64_t batch_size = (t->batch_size + ranks - 1) / ranks * ranks;
+/* One of `shares` parts of the test set. */
+static tl_status evaluate_share(training *t, int shares, int share, part_sums *sums,
+                                tl_error *error) {
+    const int64_t batch_size = (t->batch_size + shares - 1) / shares * shares;
     tl_loader *loader = tl_loader_create(
         t->context, t->test,
-        &(tl_loader_config){
-            .batch_size = batch_size, .shares = ranks, .share = tl_parallel_rank(t->parallel)},
-        error);
+        &(tl_loader_config){.batch_size = batch_size, .shares = shares, .share = share}, error);
     if (loader == NULL) {
         return error->status;
     }
     tl_tape_set_recording(t->tape, false);
     tl_tape_set_training(t->tape, false);
-    part_sums sums = {0};
-    tl_status status = evaluate_part(t, loader, &sums, error);
+    const tl_status status = evaluate_part(t, loader, sums, error);
     tl_tape_set_recording(t->tape, true);
     tl_tape_set_training(t->tape, true);
     tl_loader_free(loader);
+    return status;
+}
+
+tl_status evaluate(training *t, evaluation *result, tl_error *error) {
+    part_sums sums = {0};
+    tl_status status = evaluate_share(t, tl_parallel_ranks(t->parallel),
+                                      tl_parallel_rank(t->parallel), &sums, error);
     if (status == TL_OK) {
         status = add_up(t, &sums, error);
     }
@@ -527,12 +532,14 @@ static tl_status ask_to_stop(training *t, tl_error *error) {
     return status;
 }
 
-/* Evaluates again with checks on, to name the operation. */
+/* Evaluates again with checks on, to name the operation. All ranks do, each the whole test set, and
+ * the lowest says what it found. */
 static void explain_test_not_finite(training *t, double loss) {
     tl_error error = {0};
-    evaluation again;
+    part_sums sums = {0};
+    errors_hold();
     tl_tape_set_check_finite(t->tape, true);
-    const tl_status status = test_model(t, &again, &error);
+    const tl_status status = evaluate_share(t, 1, 0, &sums, &error);
     tl_tape_set_check_finite(t->tape, false);
     char left[TL_ERROR_MESSAGE_SIZE];
     (void)work_error(t->program,
@@ -541,6 +548,7 @@ static void explain_test_not_finite(training *t, double loss) {
                      t->epoch + 1, t->step, loss,
                      status != TL_OK ? error.message : "no single operation is to blame",
                      last_checkpoint(t, left));
+    (void)ranks_agree(t->parallel, t->program, EXIT_FAILED);
 }
 
 static outcome run_epoch(training *t) {
