@@ -12,6 +12,7 @@
 
 #include <tapeline/tapeline.h>
 
+#include "common/fail.h"
 #include "common/interrupt.h"
 #include "common/options.h"
 #include "common/png_image.h"
@@ -136,7 +137,8 @@ static const tl_real *run_model(session *x, const picture *fitted, int64_t *clas
     tl_tensor *image = trained_model_input(&x->trained, fitted);
     tl_tensor *logits = tl_model_forward(x->trained.model, x->trained.tape, image);
     if (logits == NULL) {
-        *error = *tl_tape_error(x->trained.tape);
+        (void)fail_with(error, tl_tape_status(x->trained.tape), "%.200s: %.250s", x->s.checkpoint,
+                        tl_tape_error(x->trained.tape)->message);
         return NULL;
     }
     *classes = tl_tensor_size(logits);

@@ -322,7 +322,7 @@ static int look(session *x) {
     tl_tensor *logits = tl_model_visit_attention(x->trained.model, tape, image, visit, x);
     int code = EXIT_DONE;
     if (logits == NULL) {
-        code = work_error(program, "%s", tl_tape_error(tape)->message);
+        code = work_error(program, "%s: %s", x->s.checkpoint, tl_tape_error(tape)->message);
     } else if (x->error.status != TL_OK) {
         code = work_error(program, "%s", x->error.message);
     } else if (x->shown == 0) {

@@ -25,10 +25,10 @@ grep -q '^efficient,134217728,268435456,.*,yes,' "$folder/cost.csv" || fail "FLO
 expect 0 "positions would fit, or the tiled implementation" "$cost" --size 1200 --channels 16 \
     --memory-limit 9M --measure --seconds 0 --threads 2
 grep -q "^  training .* ms .* ms .* - .* ms" "$folder/out" || fail "what fits was not measured"
-# what the context counts is what the system counts, within 10%
+# what the context counts is what the system counts, within 10% (a sanitizer holds more)
 expect 0 "the system's view" "$cost" --size 64x64 --channels 32 --measure --seconds 0 \
     --module materialized --csv "$folder/cost.csv"
-if [ -r /proc/self/status ]; then
+if [ -r /proc/self/status ] && [ -z "${ASAN_OPTIONS:-}" ]; then
     awk -F, '/^non-local materialized/ { exit !($14 > 0.9 * $13 && $14 < 1.1 * $13) }' \
         "$folder/cost.csv" || fail "the system's view: $(cat "$folder/cost.csv")"
 fi

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-tl_status fail_with(tl_error *error, tl_status status, const char *format, ...) {
+tl_status(fail_with)(tl_error *error, tl_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     error->status = status;

@@ -83,7 +83,7 @@ tl_status model_input_load(model_input *input, const tl_state *state, tl_error *
     }
     const char *names = tl_state_find_string(state, "input/class_names");
     if (names != NULL && strlen(names) < sizeof input->class_names) {
-        strcpy(input->class_names, names);
+        memcpy(input->class_names, names, strlen(names) + 1);
     }
     return status;
 }

@@ -16,6 +16,10 @@ static void print_error(const char *program, const char *format, va_list argumen
     char line[sizeof held_error];
     const int prefix = snprintf(line, sizeof line, "%s: %s", program, errors_origin);
     (void)vsnprintf(line + prefix, sizeof line - (size_t)prefix, format, arguments);
+    /* arguments and names from files may hold anything: one line, no commands for a terminal */
+    for (unsigned char *c = (unsigned char *)line; *c != '\0'; c++) {
+        *c = *c < ' ' || *c == 0x7f ? '?' : *c;
+    }
     if (!errors_held) {
         (void)fprintf(stderr, "%s\n", line);
     } else if (held_error[0] == '\0') {

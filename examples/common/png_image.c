@@ -1,12 +1,14 @@
 #include "common/png_image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <png.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/fail.h"
 
@@ -62,10 +64,41 @@ static tl_status make_rows(png_file *file) {
 
 /* ------------------------------------------------------------------ reading */
 
+/* Whether the chunks, up to the last, are in the file: libpng would reserve memory for what they
+ * promise. Leaves the stream behind the signature. */
+static tl_status check_chunks(const png_file *file) {
+    enum { HEAD = 8, AROUND = 12 }; /* bytes: length and type; with the checksum */
+    png_byte head[HEAD] = {0};
+    int64_t at = SIGNATURE_BYTES;
+    while (file->bytes - at >= AROUND && memcmp(head + 4, "IEND", 4) != 0) {
+        if (fseeko(file->stream, (off_t)at, SEEK_SET) != 0 ||
+            fread(head, 1, sizeof head, file->stream) < sizeof head) {
+            break; /* libpng will say it */
+        }
+        const int64_t length = png_get_uint_32(head);
+        if (length > file->bytes - at - AROUND) {
+            return fail_with(file->error, TL_ERROR_FORMAT,
+                             SHOWN_PATH ": damaged PNG file: it ends too early: %" PRId64
+                                        " bytes, a chunk at byte %" PRId64 " promises %" PRId64,
+                             file->path, file->bytes, at, length);
+        }
+        at += AROUND + length;
+    }
+    if (fseeko(file->stream, SIGNATURE_BYTES, SEEK_SET) != 0) {
+        return fail_with(file->error, TL_ERROR_IO, SHOWN_PATH ": %s", file->path, strerror(errno));
+    }
+    return TL_OK;
+}
+
 static tl_status open_to_read(png_file *file) {
-    file->stream = fopen(file->path, "rb");
+    /* O_NONBLOCK: a pipe of that name must not make us wait */
+    const int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file->stream = descriptor >= 0 ? fdopen(descriptor, "rb") : NULL;
     struct stat status;
-    if (file->stream == NULL || fstat(fileno(file->stream), &status) != 0) {
+    if (file->stream == NULL || fstat(descriptor, &status) != 0) {
+        if (file->stream == NULL && descriptor >= 0) {
+            (void)close(descriptor);
+        }
         return fail_with(file->error, TL_ERROR_IO, SHOWN_PATH ": %s", file->path, strerror(errno));
     }
     if (!S_ISREG(status.st_mode)) {
@@ -79,7 +112,7 @@ static tl_status open_to_read(png_file *file) {
                          SHOWN_PATH ": not a PNG file (expected the signature 89 50 4E 47 ...)",
                          file->path);
     }
-    return TL_OK;
+    return check_chunks(file);
 }
 
 /* Whether the size that the header states is a picture's and can be in so short a file. */

@@ -44,6 +44,7 @@ int trained_model_open(trained_model *trained, const char *program, const char *
     }
     tl_tape_set_recording(trained->tape, false);
     tl_tape_set_training(trained->tape, false);
+    tl_tape_set_check_finite(trained->tape, true); /* what it shows would mean nothing */
     if (load(trained, path, &error) != TL_OK) {
         return work_error(program, "%s", error.message);
     }

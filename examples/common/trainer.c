@@ -1,6 +1,7 @@
 #include "common/trainer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -87,7 +88,14 @@ static tl_status prepare_training(session *x, tl_error *error) {
     run->checkpoint = s->checkpoint;
     run->log = s->log;
     run->profile_path = s->profile;
-    return x->state != NULL ? training_restore(run, x->state, error) : TL_OK;
+    if (x->state == NULL) {
+        return TL_OK;
+    }
+    tl_error reason = {0};
+    const tl_status status = training_restore(run, x->state, &reason);
+    run->good_checkpoint = s->resume;
+    return status == TL_OK ? TL_OK
+                           : fail_with(error, status, "%.200s: %.300s", s->resume, reason.message);
 }
 
 static int load_state(session *x, const char *path) {
@@ -147,6 +155,10 @@ static int evaluate_checkpoint(session *x) {
     if (result.interrupted) {
         (void)work_error(t->program, "interrupted");
         return EXIT_INTERRUPTED;
+    }
+    if (!isfinite(result.loss)) {
+        return work_error(t->program, "%s: the loss on the test images is %g",
+                          t->settings->evaluate, result.loss);
     }
     char text[96];
     task_text(t->task, result.metrics, text, sizeof text);

@@ -172,10 +172,11 @@ static tl_status fill_state(const training *t, tl_state *state, tl_error *error)
 
 /* What is left when training cannot go on. */
 static const char *last_checkpoint(const training *t, char text[TL_ERROR_MESSAGE_SIZE]) {
-    if (t->checkpoint == NULL || !t->saved) {
+    if (t->good_checkpoint == NULL) {
         return "no checkpoint was saved";
     }
-    (void)snprintf(text, TL_ERROR_MESSAGE_SIZE, "the last good checkpoint is %s", t->checkpoint);
+    (void)snprintf(text, TL_ERROR_MESSAGE_SIZE, "the last good checkpoint is %s",
+                   t->good_checkpoint);
     return text;
 }
 
@@ -246,7 +247,7 @@ static int save_checkpoint(training *t) {
         code = work_error(t->program, "%s", error.message);
     }
     code = ranks_agree(t->parallel, t->program, code);
-    t->saved = t->saved || code == EXIT_DONE;
+    t->good_checkpoint = code == EXIT_DONE ? t->checkpoint : t->good_checkpoint;
     return code;
 }
 
@@ -285,9 +286,11 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
     };
     tl_status status = TL_OK;
     for (size_t i = 0; i < sizeof integers / sizeof integers[0] && status == TL_OK; i++) {
-        const int64_t low = integers[i].value == &random_seed ? INT64_MIN : 0;
-        status = tl_state_read_integer(state, integers[i].path, low, INT64_MAX, integers[i].value,
-                                       error);
+        /* counts: far from where sums of them overflow */
+        const bool any = integers[i].value == &random_seed;
+        status =
+            tl_state_read_integer(state, integers[i].path, any ? INT64_MIN : 0,
+                                  any ? INT64_MAX : (int64_t)1 << 53, integers[i].value, error);
     }
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == TL_OK; i++) {
         status =
@@ -317,7 +320,6 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
     }
     if (status == TL_OK) {
         tl_tape_set_random(t->tape, (uint64_t)random_seed, (uint64_t)random_position);
-        t->saved = true;
     }
     return status;
 }

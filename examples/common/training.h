@@ -54,7 +54,7 @@ typedef struct training {
     history history;
     task_scratch scratch;
     bool cost_shown;
-    bool saved; /* a checkpoint was written or read: it is named in messages */
+    const char *good_checkpoint; /* written or read last, for messages; NULL: none */
 } training;
 
 typedef struct evaluation {

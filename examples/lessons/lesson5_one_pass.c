@@ -90,5 +90,11 @@ int main(void) {
     }
     printf("kept between the passes: %zu bytes; a map of all pairs: %zu bytes\n",
            sizeof(float) * (K * V + 2 * K), sizeof(float) * N * (size_t)N);
-    return close ? EXIT_SUCCESS : EXIT_FAILURE; /* the process gives its memory back */
+    tl_tensor_free(w.query_weight);
+    tl_tensor_free(w.key_weight);
+    tl_tensor_free(w.value_weight);
+    tl_tensor_free(w.value_bias);
+    tl_tensor_free(zeros);
+    tl_tape_free(t);
+    return close ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -44,6 +44,9 @@ void tl_memory_discharge(tl_context *context, size_t bytes);
  * `what` names the thing: "checkpoint: buffer for the file". */
 tl_status tl_memory_fail(const tl_context *context, tl_error *error, const char *what,
                          size_t bytes);
+#ifdef TL_ANALYSIS /* as tl_fail */
+#define tl_memory_fail(...) ((void)tl_memory_fail(__VA_ARGS__), TL_ERROR_OUT_OF_MEMORY)
+#endif
 
 /* a * b, or false if it overflows. */
 bool tl_multiply_size(size_t a, size_t b, size_t *product);

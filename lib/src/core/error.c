@@ -27,15 +27,23 @@ const char *tl_status_name(tl_status status) {
     return "unknown status";
 }
 
+/* Names from files may hold anything: a message is one line and no commands for a terminal. */
+static void blank_control_characters(char *text) {
+    for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
+        *c = *c < ' ' || *c == 0x7f ? '?' : *c;
+    }
+}
+
 tl_status tl_fail_v(tl_error *error, tl_status status, const char *format, va_list arguments) {
     if (error != NULL) {
         error->status = status;
         (void)vsnprintf(error->message, sizeof error->message, format, arguments);
+        blank_control_characters(error->message);
     }
     return status;
 }
 
-tl_status tl_fail(tl_error *error, tl_status status, const char *format, ...) {
+tl_status(tl_fail)(tl_error *error, tl_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     (void)tl_fail_v(error, status, format, arguments);

@@ -72,8 +72,8 @@ void *tl_memory_reallocate(tl_context *context, void *memory, size_t old_bytes, 
     return grown;
 }
 
-tl_status tl_memory_fail(const tl_context *context, tl_error *error, const char *what,
-                         size_t bytes) {
+tl_status(tl_memory_fail)(const tl_context *context, tl_error *error, const char *what,
+                          size_t bytes) {
     const tl_memory_usage usage = tl_context_memory(context);
     char wanted[TL_BYTES_TEXT_SIZE];
     char held[TL_BYTES_TEXT_SIZE];

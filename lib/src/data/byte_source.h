@@ -22,9 +22,6 @@
 /* How many bytes we are willing to reserve per compressed byte before seeing them. */
 #define TL_DEFLATE_EXPECTED_RATIO 16
 
-/* Paths in messages are cut to this length, so that what follows is not. */
-#define TL_SHOWN_PATH "%.300s"
-
 typedef struct tl_byte_source {
     tl_context *context;
     const char *path;  /* borrowed */

@@ -198,7 +198,7 @@ static tl_status resolve(tl_loader_config *config, const tl_dataset_info *info, 
     if (config->shares == 0) {
         config->shares = 1;
     }
-    if (config->shares < 0 || config->share < 0 || config->share >= config->shares) {
+    if (config->shares < 1 || config->share < 0 || config->share >= config->shares) {
         return tl_fail(error, TL_ERROR_INVALID_ARGUMENT,
                        "loader: share: expected one of the %d parts of a batch, found number %d",
                        config->shares, config->share);

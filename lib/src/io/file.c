@@ -19,7 +19,7 @@
 static const char suffix[] = ".tmp";
 
 static tl_status fail(tl_error *error, const char *path, const char *what) {
-    return tl_fail(error, TL_ERROR_IO, "checkpoint '%s': cannot %s: %s", path, what,
+    return tl_fail(error, TL_ERROR_IO, "checkpoint '" TL_SHOWN_PATH "': cannot %s: %s", path, what,
                    strerror(errno));
 }
 
@@ -38,9 +38,11 @@ static enum lock_result lock_temporary(const char *temporary, const char *path, 
         return LOCK_FAILED;
     }
     if (flock(*descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        (void)tl_fail(error, TL_ERROR_IO, "checkpoint '%s': another save to it is under way", path);
+        (void)tl_fail(error, TL_ERROR_IO,
+                      "checkpoint '" TL_SHOWN_PATH "': another save to it is under way", path);
     } else if (fstat(*descriptor, &opened) != 0 || !S_ISREG(opened.st_mode)) {
-        (void)tl_fail(error, TL_ERROR_IO, "checkpoint '%s': its temporary file is no regular file",
+        (void)tl_fail(error, TL_ERROR_IO,
+                      "checkpoint '" TL_SHOWN_PATH "': its temporary file is no regular file",
                       path);
     } else if (stat(temporary, &named) != 0 || named.st_ino != opened.st_ino ||
                named.st_dev != opened.st_dev) {
@@ -62,7 +64,8 @@ static tl_status open_temporary(const char *temporary, const char *path, int *de
             return result == LOCKED ? TL_OK : TL_ERROR_IO;
         }
     }
-    return tl_fail(error, TL_ERROR_IO, "checkpoint '%s': other saves to it are under way", path);
+    return tl_fail(error, TL_ERROR_IO,
+                   "checkpoint '" TL_SHOWN_PATH "': other saves to it are under way", path);
 }
 
 static bool write_all(int descriptor, const unsigned char *data, size_t bytes) {
@@ -102,11 +105,11 @@ static tl_status flush_folder(char *path, tl_error *error) {
         return TL_OK;
     }
     const bool flushed = flush(descriptor) || errno == EINVAL || errno == EROFS;
-    const tl_status status =
-        flushed ? TL_OK
-                : tl_fail(error, TL_ERROR_IO,
-                          "checkpoint: saved, but the folder '%s' cannot be flushed: %s", folder,
-                          strerror(errno));
+    const tl_status status = flushed ? TL_OK
+                                     : tl_fail(error, TL_ERROR_IO,
+                                               "checkpoint: saved, but the folder '" TL_SHOWN_PATH
+                                               "' cannot be flushed: %s",
+                                               folder, strerror(errno));
     (void)close(descriptor);
     return status;
 }
@@ -161,8 +164,8 @@ static tl_status read_all(int descriptor, unsigned char *data, size_t bytes, con
             return fail(error, path, "read it");
         }
         if (got == 0) {
-            return tl_fail(error, TL_ERROR_IO, "checkpoint '%s': it changed while it was read",
-                           path);
+            return tl_fail(error, TL_ERROR_IO,
+                           "checkpoint '" TL_SHOWN_PATH "': it changed while it was read", path);
         }
         data += got;
         bytes -= (size_t)got;
@@ -177,12 +180,14 @@ static tl_status read_checkpoint(tl_context *context, int descriptor, const char
         return fail(error, path, "read its status");
     }
     if (!S_ISREG(status.st_mode)) {
-        return tl_fail(error, TL_ERROR_IO, "checkpoint '%s': expected a file, found %s", path,
+        return tl_fail(error, TL_ERROR_IO,
+                       "checkpoint '" TL_SHOWN_PATH "': expected a file, found %s", path,
                        S_ISDIR(status.st_mode) ? "a folder" : "something else");
     }
     if (status.st_size <= TL_USER_BLOCK_SIZE) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected a Tapeline checkpoint of more than %d bytes, "
+                       "checkpoint '" TL_SHOWN_PATH
+                       "': expected a Tapeline checkpoint of more than %d bytes, "
                        "found %" PRId64,
                        path, TL_USER_BLOCK_SIZE, (int64_t)status.st_size);
     }

@@ -24,8 +24,8 @@ typedef struct reader {
 
 static herr_t fail_at(reader *r, const char *path, const char *what) {
     if (r->status == TL_OK) {
-        r->status =
-            tl_fail(r->error, TL_ERROR_FORMAT, "checkpoint '%s': '/%s' %s", r->file, path, what);
+        r->status = tl_fail(r->error, TL_ERROR_FORMAT,
+                            "checkpoint '" TL_SHOWN_PATH "': '/%.100s' %s", r->file, path, what);
     }
     return -1;
 }
@@ -243,16 +243,17 @@ static tl_status check_format(const tl_state *state, const char *file, tl_error 
     int64_t version;
     if (format == NULL || strcmp(format, TL_CHECKPOINT_FORMAT) != 0) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected the format '%s', found '%.100s'", file,
-                       TL_CHECKPOINT_FORMAT, format != NULL ? format : "none");
+                       "checkpoint '" TL_SHOWN_PATH "': expected the format '%s', found '%.100s'",
+                       file, TL_CHECKPOINT_FORMAT, format != NULL ? format : "none");
     }
     if (!tl_state_find_integer(state, "version", &version)) {
-        return tl_fail(error, TL_ERROR_FORMAT, "checkpoint '%s': expected version %d, found none",
-                       file, TL_CHECKPOINT_VERSION);
+        return tl_fail(error, TL_ERROR_FORMAT,
+                       "checkpoint '" TL_SHOWN_PATH "': expected version %d, found none", file,
+                       TL_CHECKPOINT_VERSION);
     }
     if (version != TL_CHECKPOINT_VERSION) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected version %d, found %" PRId64, file,
+                       "checkpoint '" TL_SHOWN_PATH "': expected version %d, found %" PRId64, file,
                        TL_CHECKPOINT_VERSION, version);
     }
     return TL_OK;

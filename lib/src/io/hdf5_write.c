@@ -34,8 +34,8 @@ static tl_status fail_at(const writer *w, const char *what, const char *item) {
     if (w->image->refused) {
         return fail_image(w);
     }
-    return tl_fail(w->error, TL_ERROR_INVALID_ARGUMENT, "checkpoint '%s': cannot store %s '%s'",
-                   w->path, what, item);
+    return tl_fail(w->error, TL_ERROR_INVALID_ARGUMENT,
+                   "checkpoint '" TL_SHOWN_PATH "': cannot store %s '%s'", w->path, what, item);
 }
 
 static hid_t file_type(tl_element_type type) {
@@ -351,7 +351,8 @@ static tl_status fail_image(const writer *w) {
                               image->capacity);
     }
     return tl_fail(w->error, TL_ERROR_OUT_OF_MEMORY,
-                   "checkpoint '%s': libhdf5 cannot build the file in memory", w->path);
+                   "checkpoint '" TL_SHOWN_PATH "': libhdf5 cannot build the file in memory",
+                   w->path);
 }
 
 /* What the file will hardly exceed: arrays that deflate cannot make smaller, and headers. */

@@ -67,26 +67,30 @@ tl_status tl_user_block_check_head(const unsigned char *block, uint64_t file_byt
                                    const char *path, tl_error *error) {
     if (memcmp(block, hdf5_magic, sizeof hdf5_magic) == 0) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected a Tapeline checkpoint, found another HDF5 file",
+                       "checkpoint '" TL_SHOWN_PATH
+                       "': expected a Tapeline checkpoint, found another HDF5 file",
                        path);
     }
     if (memcmp(block, magic, sizeof magic) != 0) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected a Tapeline checkpoint, found a file that begins "
+                       "checkpoint '" TL_SHOWN_PATH
+                       "': expected a Tapeline checkpoint, found a file that begins "
                        "with the bytes %02x %02x %02x %02x",
                        path, block[0], block[1], block[2], block[3]);
     }
     const uint64_t version = load(block + VERSION_OFFSET, 4);
     if (version != VERSION) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': expected version %d of the header, found %" PRIu64, path,
-                       VERSION, version);
+                       "checkpoint '" TL_SHOWN_PATH
+                       "': expected version %d of the header, found %" PRIu64,
+                       path, VERSION, version);
     }
     const uint64_t length = load(block + LENGTH_OFFSET, 8);
     if (length != file_bytes) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': %s: expected %" PRIu64 " bytes, found %" PRIu64, path,
-                       file_bytes < length ? "truncated" : "damaged", length, file_bytes);
+                       "checkpoint '" TL_SHOWN_PATH "': %s: expected %" PRIu64
+                       " bytes, found %" PRIu64,
+                       path, file_bytes < length ? "truncated" : "damaged", length, file_bytes);
     }
     return TL_OK;
 }
@@ -103,13 +107,14 @@ tl_status tl_user_block_check(const unsigned char *file, uint64_t bytes, const c
     compose(block, file, bytes);
     if (memcmp(block + DIGEST_OFFSET, file + DIGEST_OFFSET, TL_SHA256_SIZE) != 0) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': damaged: expected the checksum %08" PRIx32
+                       "checkpoint '" TL_SHOWN_PATH "': damaged: expected the checksum %08" PRIx32
                        "..., found %08" PRIx32 "...",
                        path, digest_start(file), digest_start(block));
     }
     if (memcmp(block, file, sizeof block) != 0) {
         return tl_fail(error, TL_ERROR_FORMAT,
-                       "checkpoint '%s': damaged: the content is whole, but the header of %d bytes "
+                       "checkpoint '" TL_SHOWN_PATH
+                       "': damaged: the content is whole, but the header of %d bytes "
                        "is not what was written",
                        path, TL_USER_BLOCK_SIZE);
     }

@@ -563,12 +563,12 @@ static void run_indexed(const tl_gemm_problem *g, const tl_gemm_plan *plan, int6
 static void add_pieces(const tl_gemm_problem *g, int64_t pieces, const tl_real *partial) {
     for (int64_t row = 0; row < g->batch * g->m; row++) {
         const int64_t item = row / g->m;
-        const tl_real *sums = partial + (item * pieces * g->m + row % g->m) * g->n;
+        const int64_t first = (item * pieces * g->m + row % g->m) * g->n;
         tl_real *c = g->c + item * g->batch_stride_c + row % g->m * g->row_stride_c;
         for (int64_t j = 0; j < g->n; j++) {
             tl_real sum = 0;
             for (int64_t piece = 0; piece < pieces; piece++) {
-                sum += sums[piece * g->m * g->n + j];
+                sum += partial[first + piece * g->m * g->n + j];
             }
             sum = g->alpha * sum + (g->bias ? g->bias[j] : 0);
             c[j] = g->beta != 0 ? g->beta * c[j] + sum : sum;

@@ -74,6 +74,44 @@ static tl_status load_field(const tl_config_field *field, void *config, const tl
     return TL_OK;
 }
 
+/* What a model may take whose arrays are in the state: them, and room for names and structures. */
+static size_t plausible_bytes(const tl_state *state) {
+    enum { PER_ENTRY = 4 << 10, PER_MODEL = 1 << 20 };
+    const int count = tl_state_count(state);
+    size_t total = PER_MODEL + (size_t)count * PER_ENTRY;
+    for (int i = 0; i < count; i++) {
+        const tl_state_entry e = tl_state_at(state, i);
+        size_t bytes;
+        if (e.kind == TL_STATE_ARRAY &&
+            tl_state_array_bytes(e.array.type, e.array.rank, e.array.shape, &bytes)) {
+            total += 2 * bytes;
+        }
+    }
+    return total;
+}
+
+/* The configuration is not believed: no file makes us reserve more memory than it could fill. */
+static tl_model *create_within(size_t bytes, tl_context *context, const tl_model_class *class_,
+                               const void *config, tl_error *error) {
+    const tl_memory_usage usage = tl_context_memory(context);
+    const bool tighter =
+        usage.limit == 0 || (usage.current < usage.limit && bytes < usage.limit - usage.current);
+    if (!tighter || usage.current > SIZE_MAX - bytes) {
+        return tl_model_create(context, class_, config, 0, error);
+    }
+    tl_error reason;
+    tl_context_set_memory_limit(context, usage.current + bytes);
+    tl_model *model = tl_model_create(context, class_, config, 0, &reason);
+    tl_context_set_memory_limit(context, usage.limit);
+    if (model == NULL && reason.status == TL_ERROR_OUT_OF_MEMORY) {
+        (void)tl_fail(error, reason.status, "%.400s (enough for the arrays of this state)",
+                      reason.message);
+    } else if (model == NULL) {
+        (void)tl_fail(error, reason.status, "%s", reason.message);
+    }
+    return model;
+}
+
 tl_model *tl_model_create_from_state(tl_context *context, const tl_state *state, tl_error *error) {
     tl_error_clear(error);
     const char *kind;
@@ -98,7 +136,7 @@ tl_model *tl_model_create_from_state(tl_context *context, const tl_state *state,
             return NULL;
         }
     }
-    tl_model *model = tl_model_create(context, class_, config, 0, error);
+    tl_model *model = create_within(plausible_bytes(state), context, class_, config, error);
     if (model != NULL &&
         tl_parameters_load_state(model->parameters, state, prefix, error) != TL_OK) {
         tl_model_free(model);

@@ -306,7 +306,9 @@ static tl_status non_local_cost(const tl_non_local_config *config, int rank, con
     m->non_local = &resolved;
     m->pair = tl_non_local_pair(&resolved, m->keys);
     m->play = play_non_local;
-    return estimate_module(m, estimate, error);
+    const tl_status status = estimate_module(m, estimate, error);
+    m->non_local = NULL;
+    return status;
 }
 
 tl_status tl_attention_cost(tl_attention_kind kind, const void *config, int rank,

@@ -262,6 +262,7 @@ tl_status tl_parallel_backward(tl_parallel *parallel, tl_tape *tape, tl_tensor *
     tape->gradient_user = &d;
     const tl_status status = backward(tape, loss, error);
     tape->gradient_ready = NULL;
+    tape->gradient_user = NULL;
     if (status == TL_OK) {
         send_rest(&d);
     }
