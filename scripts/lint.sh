@@ -1,58 +1,86 @@
 #!/bin/sh
-# lint.sh [TOOL...] - static analysis of lib/ and examples/: clang-tidy, cppcheck and gcc's -fanalyzer
-# (default: all three), and the format. Exit code 1 if one complains. What is switched off, and why,
-# stands in .clang-tidy, below, and in docs/reliability.md. BUILD_DIR: build-lint.
+# lint.sh [TOOL [FILE...]] - static analysis: the format of all C files, and cppcheck, clang-tidy and
+# gcc's -fanalyzer over lib/ and examples/ (default: all four, all files). TOOL: format, cppcheck,
+# tidy, analyzer or all. Exit code 1 if one complains. What is switched off, and why, stands in
+# .clang-tidy and below. Kernels are analysed once, for the baseline: the other instruction sets are
+# the same text.
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh gcc clang clang-tidy clang-format-14 cppcheck libc6-dev libomp-14-dev \
-    make cmake pkg-config libhdf5-dev zlib1g-dev libpng-dev check
-[ $# -gt 0 ] || set -- format cppcheck tidy analyzer
-build=${BUILD_DIR:-build-lint}
-cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DTAPELINE_BUILD_BENCH=OFF \
-    >/dev/null
-sources=$(git ls-files 'lib/src/*.c' 'examples/*.c')
+    pkg-config libhdf5-dev zlib1g-dev libpng-dev
+tools=${1:-all}
+[ $# -eq 0 ] || shift
+[ "$tools" != all ] || tools="format cppcheck tidy analyzer"
+formatted=$*
+sources=$*
+if [ $# -eq 0 ]; then
+    formatted=$(git ls-files '*.c' '*.h')
+    # (transport_mpi.c needs an MPI)
+    sources=$(git ls-files 'lib/src/*.c' 'examples/*.c' | grep -v transport_mpi)
+fi
 hdf5=$(pkg-config --cflags hdf5 2>/dev/null || pkg-config --cflags hdf5-serial)
-includes="-Ilib/include -Ilib/src -Iexamples $hdf5"
+flags="-D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -DTL_ISA=baseline -DTL_BUILDING -DTL_ANALYSIS -Ilib/include \
+    -Ilib/src -Iexamples $hdf5"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# cppcheck:
+# uninitvar: takes the address of a structure that is to be filled for a use of what is in it.
+# arrayIndexThenCheck: takes the comparison of two indices for the check of one.
+# internalAstError (k_pooling): its parser does not know vectors of the compiler's.
+# nullPointerArithmetic (k_layer_norm): weights that are NULL come with affine = false, a constant
+# that the compiler folds, which cppcheck does not see.
+cppcheck_off="--suppress=uninitvar --suppress=arrayIndexThenCheck --suppress=missingIncludeSystem
+    --suppress=internalAstError:lib/src/kernels/k_pooling.c
+    --suppress=nullPointerArithmetic:lib/src/kernels/k_layer_norm.c"
+
+# clang-tidy, one by one:
+# unix.Malloc (history.c): takes the doubled capacity of an array for 0, which realloc would free.
+# uninitialized.Assign (long_range.c): does not see that fewer numbers are drawn than there are.
+# uninitialized, CallAndMessage (reduce.c, shape.c): arrays that another file has filled to the rank.
+tidy_off='history.c.*unix.Malloc|long_range.c.*uninitialized.Assign'
+tidy_off="$tidy_off|ops/(reduce|shape).c.*(core.uninitialized|core.CallAndMessage)"
+
+# gcc -fanalyzer:
+# shift-count-overflow: takes the width of a shift of vectors for that of the vector's first lanes.
+# malloc-leak (options_state.c): memory that a table of options owns and options_free() frees.
+# null-dereference (pool.c): asks a second time for a neighbour that was found.
+# null-argument (dataset.c): masks and targets, which are there if and only if the flag says so.
+# null-dereference (stereo.c): the surface in front, of which there is at least one.
+analyzer_off="shift-count-overflow|options_state.c.*malloc-leak|pool.c.*null-dereference"
+analyzer_off="$analyzer_off|dataset.c.*null-argument|stereo.c.*null-dereference"
+
 failed=0
-for tool in "$@"; do
-    log=$build/$tool.log
+# shellcheck disable=SC2086
+for tool in $tools; do
     case $tool in
-    format)
-        # shellcheck disable=SC2046
-        clang-format-14 --dry-run -Werror $(git ls-files '*.c' '*.h') >"$log" 2>&1 || true
-        ;;
+    format) clang-format-14 --dry-run -Werror $formatted >"$log" 2>&1 || true ;;
     cppcheck)
-        # uninitvar: it does not follow values that a callee sets through a pointer when the status
-        # that goes with them is tested; the compilers and the sanitizers do
-        # shellcheck disable=SC2086
-        cppcheck --enable=warning,performance,portability --inline-suppr --std=c11 --quiet \
-            --error-exitcode=0 --suppress=missingIncludeSystem -j"$(nproc)" \
-            -D__x86_64__ -DTL_ISA=baseline -DTL_BUILDING $includes $sources >"$log" 2>&1 || true
+        cppcheck --enable=warning,performance,portability --std=c11 --quiet $cppcheck_off \
+            -j"$(nproc)" -D__x86_64__ $flags $sources >"$log" 2>&1 || true
         ;;
     tidy)
-        # the kernels once (baseline); their other instruction sets are the same text
-        # shellcheck disable=SC2086
-        printf '%s\n' $sources | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet \
-            >"$log.all" 2>/dev/null || true
-        grep -E '(warning|error):' "$log.all" | sort -u >"$log" || true
+        for file in $sources; do echo "$file"; done | xargs -P "$(nproc)" -I{} \
+            clang-tidy --quiet {} -- -std=c17 -fopenmp $flags 2>/dev/null |
+            grep -vE "$tidy_off" >"$log" || true
         ;;
     analyzer)
-        # shellcheck disable=SC2086
-        printf '%s\n' $sources | xargs -P "$(nproc)" -I{} gcc -std=c17 -O1 -fanalyzer -fopenmp \
-            -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -DTL_ISA=baseline -DTL_BUILDING $includes \
-            -Wno-psabi -c {} -o /dev/null >"$log.all" 2>&1 || true
-        grep -E '(warning|error):' "$log.all" | sort -u >"$log" || true
+        for file in $sources; do echo "$file"; done | xargs -P "$(nproc)" -I{} gcc -std=c17 -O1 \
+            -fanalyzer -fopenmp -Wno-psabi $flags -c {} -o /dev/null 2>&1 |
+            grep -E ' (warning|error):' | grep -vE "$analyzer_off" >"$log" || true
         ;;
     *)
-        echo "lint: unknown tool $tool (format, cppcheck, tidy, analyzer)" >&2
+        echo "lint: unknown tool $tool (format, cppcheck, tidy, analyzer, all)" >&2
         exit 2
         ;;
     esac
-    count=$(grep -cE '(warning|error|performance|portability):' "$log" || true)
-    echo "$tool: $count complaints"
-    if [ "$count" -gt 0 ]; then
-        head -n 40 "$log"
+    complaints=$(grep -E ' (warning|error|performance|portability|style):' "$log" | sort -u || true)
+    if [ -n "$complaints" ]; then
+        echo "$tool complains:"
+        echo "$complaints" | head -n 40
         failed=1
+    else
+        echo "$tool: $(echo $sources | wc -w) files, no complaint"
     fi
 done
 exit $failed
