@@ -12,7 +12,7 @@ sh scripts/install_packages.sh clang libclang-rt-14-dev libomp-14-dev llvm make 
     libhdf5-dev zlib1g-dev libpng-dev check
 cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
     -DCMAKE_C_FLAGS="-O1" -DTAPELINE_FUZZ=ON -DTAPELINE_SANITIZE=address,undefined \
-    -DTAPELINE_BUILD_BENCH=OFF ${CMAKE_ARGUMENTS:-} >/dev/null
+    -DTAPELINE_BUILD_BENCH=OFF -DTAPELINE_BASELINE_ONLY=ON ${CMAKE_ARGUMENTS:-} >/dev/null
 fuzzers=$(cd tests/fuzz && ls fuzz_*.c | sed 's/^fuzz_//; s/\.c$//' | grep -v '^support$')
 [ $# -eq 0 ] || fuzzers=$*
 targets=make_seeds

@@ -15,6 +15,9 @@ cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DTAPELINE_W
     -DTAPELINE_EMULATE_AVX512="$(sh scripts/emulate_avx512.sh)" \
     -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" ${CMAKE_ARGUMENTS:-}
 cmake --build "$build" -j"$(nproc)"
-ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1 \
+# allocator_may_return_null: a test asks for more than there is. detect_stack_use_after_return: gcc 12
+# puts vectors of 64 bytes into its frames for it without their alignment (GCC PR 110027).
+ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:allocator_may_return_null=1:\
+detect_stack_use_after_return=0 \
     UBSAN_OPTIONS=print_stacktrace=1 \
     ctest --test-dir "$build" -j"$(nproc)" --output-on-failure

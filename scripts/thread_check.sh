@@ -2,7 +2,7 @@
 # thread_check.sh [TEST...] - runs tests under ThreadSanitizer. It must know how OpenMP synchronises, so
 # the build is clang's with LLVM's libomp, which tells through the Archer tool. Default: all tests in
 # which threads meet (every operation forward and backward, whole trainings, the loader,
-# checkpoints). BUILD_DIR (build-thread) is where it builds.
+# checkpoints), with the baseline's kernels: the others are the same text. BUILD_DIR (build-thread) is where it builds.
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_packages.sh clang libclang-rt-14-dev libomp-14-dev llvm make cmake pkg-config \
@@ -11,8 +11,7 @@ build=${BUILD_DIR:-build-thread}
 [ $# -gt 0 ] || set -- operations training loader checkpoint model gemm convolution tape
 # shellcheck disable=SC2086
 cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
-    -DTAPELINE_SANITIZE=thread -DTAPELINE_BUILD_BENCH=OFF \
-    -DTAPELINE_EMULATE_AVX512="$(sh scripts/emulate_avx512.sh)" ${CMAKE_ARGUMENTS:-} >/dev/null
+    -DTAPELINE_SANITIZE=thread -DTAPELINE_BUILD_BENCH=OFF -DTAPELINE_BASELINE_ONLY=ON ${CMAKE_ARGUMENTS:-} >/dev/null
 targets=
 pattern=
 for name in "$@"; do

@@ -32,7 +32,8 @@
 
 static const tl_kernels kernels_baseline = TL_KERNELS_OF(baseline);
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(TL_BASELINE_ONLY)
+#define SEVERAL_ISAS
 static const tl_kernels kernels_avx2 = TL_KERNELS_OF(avx2);
 static const tl_kernels kernels_avx512 = TL_KERNELS_OF(avx512);
 
@@ -54,7 +55,7 @@ static bool cpu_has_avx512(void) {
 const tl_kernels *tl_kernels_select(const char *isa, const char **reason) {
     const bool best = isa == NULL || isa[0] == '\0' || strcmp(isa, "auto") == 0;
     *reason = "";
-#if defined(__x86_64__)
+#ifdef SEVERAL_ISAS
 #ifdef TL_EMULATE_AVX512
     /* emulation is for tests: it must be asked for by name */
     const bool prefer_avx512 = false;
