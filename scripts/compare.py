@@ -3,7 +3,7 @@
 ('baseline'), with non-local blocks and with efficient attention, trained on the same data.
 
     scripts/compare.py --quick                        under 10 minutes on 2 cores
-    scripts/compare.py --full --cifar DIR             hours; DIR: datasets/README.md
+    scripts/compare.py --full --cifar DIR             two hours; DIR: datasets/README.md
     scripts/compare.py --full --cifar DIR --parts claim1,stereo
 
 The work is done by the example programs, which are built if need be. Each unit of work appends its
@@ -34,7 +34,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--quick", action="store_true", help="every part in small")
-    mode.add_argument("--full", action="store_true", help="hours")
+    mode.add_argument("--full", action="store_true", help="about two hours on two cores")
     parser.add_argument("--cifar", metavar="DIR", help="--full: CIFAR-10's files")
     parser.add_argument("--output", metavar="DIR", default=str(report.ROOT / "results"),
                         help="where rows, logs, checkpoints and the report go (default: results)")
