@@ -32,7 +32,7 @@ enum {
     SPLIT_MINIMUM = 64, /* a remainder with less memory than this stays with its block */
     GROWTH_STEP = 64 * 1024,
     GRAIN = 64 * 1024, /* every so many bytes of a block have room for a header of their own */
-    WAYS = 2, /* remembered places per allocation: training and evaluation alternate */
+    WAYS = 2,          /* remembered places per allocation: training and evaluation alternate */
 };
 _Static_assert(sizeof(block) <= HEADER_BYTES, "a block's header must fit in front of it");
 
