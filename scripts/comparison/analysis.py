@@ -395,9 +395,8 @@ def ablation_tables(results):
                           results.label(part, "key channels", k)] for k in kinds]))
     rows = []
     for group in results.groups(part):
-        if group.startswith(("depth ", "ResNet-")):
-            percent = "accuracy" if group.startswith("ResNet-") else "IoU"
-            rows.append([group, percent, ours(results, part, group, "baseline"),
+        if group.startswith("depth "):
+            rows.append([group, "IoU", ours(results, part, group, "baseline"),
                          ours(results, part, group, "efficient"),
                          results.label(part, group, "baseline") + " " +
                          results.label(part, group, "efficient")])

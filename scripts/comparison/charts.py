@@ -6,7 +6,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-from . import plan  # noqa: E402
+from . import analysis, plan  # noqa: E402
 
 # Okabe and Ito's palette: told apart without colour vision.
 COLOURS = {"baseline": "#000000", "efficient": "#0072B2", "non-local": "#D55E00",
@@ -146,12 +146,12 @@ def scatter(results, part, group, folder, column, x_label, factor, file):
         numbered = count.isdigit()
         if not numbered:
             name = kind
-        ax.plot([statistics.mean(x)], [statistics.mean(y)], marker(kind), color=colour(kind),
-                markersize=10, label=None if name in named else label_of(name))
+        middle = (factor * analysis.typical(rows, column), statistics.mean(y))
+        ax.plot(*middle, marker(kind), color=colour(kind), markersize=10,
+                label=None if name in named else label_of(name))
         named.add(name)
         if numbered:
-            ax.annotate(count, (statistics.mean(x), statistics.mean(y)), fontsize=9,
-                        xytext=(8, -3), textcoords="offset points")
+            ax.annotate(count, middle, fontsize=9, xytext=(8, -3), textcoords="offset points")
         drawn += 1
     if not drawn:
         pyplot.close(figure)
@@ -159,7 +159,8 @@ def scatter(results, part, group, folder, column, x_label, factor, file):
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
     path = save(figure, folder / f"{file}-{part}-{group}.png".replace(" ", "-"))
-    return [(path, f"{part}, {group}: {label} against {x_label}. Large marks: means over seeds" +
+    return [(path, f"{part}, {group}: {label} against {x_label}. Large marks: means over the seeds; "
+             "of times the least, as in the tables" +
              (", with the number of modules." if numbered_kinds(results, part, group) else "."))]
 
 

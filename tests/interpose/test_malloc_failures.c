@@ -163,7 +163,13 @@ static int child(const subject *s, int64_t k, bool for_good) {
     return status == TL_OK ? SURVIVED : REFUSED;
 }
 
-/* The child's exit code, or minus the signal that ended it. */
+/* A child's exit code, or minus the signal that ended it. */
+static int result_of(pid_t process) {
+    int status = 0;
+    ck_assert_int_eq(waitpid(process, &status, 0), process);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
 static int run_child(const subject *s, int64_t k, bool for_good) {
     const pid_t process = fork();
     ck_assert_int_ge(process, 0);
@@ -172,9 +178,7 @@ static int run_child(const subject *s, int64_t k, bool for_good) {
         (void)freopen("/dev/null", "w", stderr);
         _exit(child(s, k, for_good));
     }
-    int status = 0;
-    ck_assert_int_eq(waitpid(process, &status, 0), process);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return result_of(process);
 }
 
 static const char *describe(int result) {
@@ -259,9 +263,7 @@ static void run_out_of_address_space(const subject *s) {
                   : s->run() == TL_OK        ? REFUSED
                                              : NOT_AGAIN);
         }
-        int status = 0;
-        ck_assert_int_eq(waitpid(process, &status, 0), process);
-        const int result = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+        const int result = result_of(process);
         refused += result == REFUSED;
         succeeded += result == SURVIVED;
         if (result != REFUSED && result != SURVIVED) {
