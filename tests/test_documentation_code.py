@@ -142,10 +142,10 @@ class Checker:
         """The first word that names a file of ours must exist, and take the options given."""
         for i, word in enumerate(words):
             if re.match(r"(\./)?build/(examples|bench|tests)/", word):
-                program = os.path.join(BUILD, word[word.index("build/") + 6 :])
-                name = os.path.basename(program)
+                source = word[word.index("build/") + 6 :]
+                program = os.path.join(BUILD, source)
                 if not os.path.exists(program):
-                    if os.path.exists(os.path.join(SOURCE, "examples", name + ".c")):
+                    if os.path.exists(os.path.join(SOURCE, source + ".c")):
                         self.skipped.append(f"{word} (not built)")
                     else:
                         self.fail(block, f"no such program: {word}")
