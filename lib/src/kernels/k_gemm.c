@@ -9,8 +9,10 @@
  * Packing costs a pass over the matrix and pays where panels are read often or where the rows of
  * the source lie so far apart that they fall into few cache sets. A is left alone if the block has
  * few columns, B if its part of block_k rows fits the first-level cache as it lies; training small
- * networks is full of such shapes. Packing is per task, with no barrier between threads, and costs
- * 1/block_n and 1/block_m of the FMAs.
+ * networks is full of such shapes. Packing is per thread, with no barrier between threads, and
+ * costs 1/block_n and 1/block_m of the FMAs. B may come from far away, in rows too far apart for
+ * the processor to foresee: a thread packs it a step ahead, a few rows after each register block,
+ * which has asked for them.
  *
  * Where C has too few blocks for the threads and k is long, k is cut into pieces (by shape, never
  * by threads) that are summed in order at the end.
@@ -18,17 +20,14 @@
  * FLOPs: 2 m n k. Bytes moved at least: A, B once, C once or (beta != 0) twice.
  */
 #include "kernels/kernels.h"
-#include "kernels/k_gemm_micro.h"
+#include "kernels/k_gemm_blocks.h"
 #include "kernels/k_gemm_pack.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 enum {
     BLOCK_K = 256,
     BLOCK_M = 256,
     BLOCK_N = 512,
+    FEW_ROWS = 64,      /* of C: blocks are then twice as wide */
     DOT_BLOCK_K = 2048, /* per lane 2048 / LANES products in a row */
     TASKS_WANTED = 8,   /* enough for a few threads; more only where there is much work */
     FIRST_LEVEL_BYTES = 32 * 1024, /* of cache */
@@ -48,89 +47,6 @@ static int64_t divide_up(int64_t x, int64_t y) {
 static int64_t round_up(int64_t x, int64_t y) {
     return divide_up(x, y) * y;
 }
-
-/* ------------------------------------------------------------------ register blocks */
-
-/* What happens to a sum: c = alpha * sum + beta * c + bias, the last two only if they are there. */
-typedef struct epilogue {
-    tl_real alpha, beta;
-    const tl_real *bias; /* from the block's first column on, or NULL */
-} epilogue;
-
-typedef void micro_function(int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b,
-                            int64_t b_step, tl_real *c, int64_t c_row, int64_t columns,
-                            const epilogue *end);
-
-TL_INLINE tl_v finish(tl_v sum, epilogue end, tl_v c, tl_v bias) {
-    sum = sum * end.alpha + bias;
-    return end.beta != 0 ? c * end.beta + sum : sum;
-}
-
-TL_INLINE void micro_store(const int rows, const int vectors,
-                           tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS], tl_real *c, int64_t c_row,
-                           int64_t columns, const epilogue *stored_end) {
-    const epilogue end = *stored_end; /* C may not change it */
-    TL_UNROLL
-    for (int j = 0; j < vectors; j++) {
-        const int64_t count = columns - j * TL_LANES;
-        if (count >= TL_LANES) {
-            const tl_v bias = end.bias ? tl_v_load(end.bias + j * TL_LANES) : tl_v_zero();
-            TL_UNROLL
-            for (int i = 0; i < rows; i++) {
-                tl_real *at = c + i * c_row + j * TL_LANES;
-                const tl_v old = end.beta != 0 ? tl_v_load(at) : tl_v_zero();
-                tl_v_store(at, finish(acc[i][j], end, old, bias));
-            }
-        } else {
-            const tl_v bias =
-                end.bias ? tl_v_load_partial(end.bias + j * TL_LANES, count) : tl_v_zero();
-            TL_UNROLL
-            for (int i = 0; i < rows; i++) {
-                tl_real *at = c + i * c_row + j * TL_LANES;
-                const tl_v old = end.beta != 0 ? tl_v_load_partial(at, count) : tl_v_zero();
-                tl_v_store_partial(at, finish(acc[i][j], end, old, bias), count);
-            }
-        }
-    }
-}
-
-/* micro_along_rows_RxV: A runs along p, rows a_stride apart (as it lies in memory);
- * micro_along_steps_RxV: A runs along its rows, steps of p a_stride apart (packed, or stored
- * transposed). */
-#define MICRO(rows_, vectors_)                                                                     \
-    static void micro_along_rows_##rows_##x##vectors_(                                             \
-        int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b, int64_t b_step,           \
-        tl_real *c, int64_t c_row, int64_t columns, const epilogue *end) {                         \
-        tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];                                                 \
-        tl_micro_clear(rows_, vectors_, acc);                                                      \
-        tl_micro_multiply(rows_, vectors_, k, a, a_stride, 1, b, b_step, acc);                     \
-        micro_store(rows_, vectors_, acc, c, c_row, columns, end);                                 \
-    }                                                                                              \
-    static void micro_along_steps_##rows_##x##vectors_(                                            \
-        int64_t k, const tl_real *a, int64_t a_stride, const tl_real *b, int64_t b_step,           \
-        tl_real *c, int64_t c_row, int64_t columns, const epilogue *end) {                         \
-        tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];                                                 \
-        tl_micro_clear(rows_, vectors_, acc);                                                      \
-        tl_micro_multiply(rows_, vectors_, k, a, 1, a_stride, b, b_step, acc);                     \
-        micro_store(rows_, vectors_, acc, c, c_row, columns, end);                                 \
-    }
-
-#define MICRO_ROWS_6(each, v) each(1, v) each(2, v) each(3, v) each(4, v) each(5, v) each(6, v)
-#define MICRO_ROWS_8(each, v) MICRO_ROWS_6(each, v) each(7, v) each(8, v)
-#define MICRO_ROWS_12(each, v) MICRO_ROWS_8(each, v) each(9, v) each(10, v) each(11, v) each(12, v)
-#if TL_VECTOR_REGISTERS >= 32
-#define MICRO_ALL(each) MICRO_ROWS_12(each, 1) MICRO_ROWS_12(each, 2) MICRO_ROWS_8(each, 3)
-#else
-#define MICRO_ALL(each) MICRO_ROWS_12(each, 1) MICRO_ROWS_6(each, 2)
-#endif
-
-MICRO_ALL(MICRO)
-
-#define ALONG_ROWS(rows_, vectors_) [vectors_][rows_] = micro_along_rows_##rows_##x##vectors_,
-#define ALONG_STEPS(rows_, vectors_) [vectors_][rows_] = micro_along_steps_##rows_##x##vectors_,
-typedef micro_function *micro_table[TL_MICRO_VECTORS + 1][TL_MICRO_ROWS + 1];
-static const micro_table micro_along_rows = {MICRO_ALL(ALONG_ROWS)};
-static const micro_table micro_along_steps = {MICRO_ALL(ALONG_STEPS)};
 
 /* ------------------------------------------------------------------ the plan */
 
@@ -185,7 +101,8 @@ static void plan_blocks(const tl_gemm_problem *g, tl_gemm_plan *plan) {
     const int64_t width = plan->micro_vectors * TL_LANES;
     const double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch;
     plan->blocks_m = divide_up(g->m, BLOCK_M);
-    plan->blocks_n = divide_up(g->n, BLOCK_N);
+    /* few rows use a part of B up soon: longer runs of its rows come faster */
+    plan->blocks_n = divide_up(g->n, plan->sweep || g->m > FEW_ROWS ? BLOCK_N : 2 * BLOCK_N);
     for (;;) {
         plan->block_m = round_up(divide_up(g->m, plan->blocks_m), plan->micro_rows);
         plan->block_n = round_up(divide_up(g->n, plan->blocks_n), width);
@@ -218,8 +135,8 @@ static tl_gemm_plan plan_normalized(const tl_gemm_problem *g) {
     tl_gemm_plan plan = {0};
     plan_micro(g, &plan);
     plan.dot = !g->transpose_a && g->transpose_b && (g->m <= 4 || g->n <= 4);
-    plan_blocks(g, &plan);
     plan.sweep = !g->transpose_b && g->m <= 2;
+    plan_blocks(g, &plan);
     const int64_t block_k = plan.dot ? DOT_BLOCK_K : BLOCK_K;
     const int64_t piece_k = divide_up(g->k, plan.pieces);
     plan.block_k = piece_k ? divide_up(piece_k, divide_up(piece_k, block_k)) : 1;
@@ -258,8 +175,9 @@ static int64_t packed_b_size(const tl_gemm_plan *p) {
                : (p->pack_b ? p->block_n / width : 1) * panel_size(width, p->block_k);
 }
 
-static int64_t task_size(const tl_gemm_plan *p) {
-    return round_up(packed_a_size(p), 16) + round_up(packed_b_size(p), 16);
+/* What a thread needs: A's panels, B's of this step and of the next. */
+static int64_t thread_size(const tl_gemm_plan *p) {
+    return round_up(packed_a_size(p), 16) + 2 * round_up(packed_b_size(p), 16);
 }
 
 static int64_t partial_size(const tl_gemm_problem *g, const tl_gemm_plan *p) {
@@ -269,7 +187,7 @@ static int64_t partial_size(const tl_gemm_problem *g, const tl_gemm_plan *p) {
 static size_t scratch_bytes(const tl_gemm_problem *problem, int threads) {
     const tl_gemm_problem g = normalized(problem);
     const tl_gemm_plan p = plan_normalized(&g);
-    return (size_t)(partial_size(&g, &p) + threads * task_size(&p)) * sizeof(tl_real);
+    return (size_t)(partial_size(&g, &p) + threads * thread_size(&p)) * sizeof(tl_real);
 }
 
 /* ------------------------------------------------------------------ one task */
@@ -281,7 +199,7 @@ typedef struct task {
     tl_real *c;           /* of the item, or the piece's partial sums */
     int64_t c_row;
     epilogue end; /* bias from column 0 on */
-    tl_real *packed_a, *packed_b;
+    tl_real *packed_a;
 } task;
 
 /* Rows are spread evenly over the panels, so that none is left with very few. */
@@ -316,51 +234,88 @@ static void pack_a(const tl_gemm_problem *g, const tl_gemm_plan *plan, const tas
     }
 }
 
-/* Packs columns j0 ... of B from `first` on. */
-static void pack_b(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t, int64_t first,
-                   int64_t p0, int64_t steps) {
+/* ------------------------------------------------------------------ packing B, little by little */
+
+/* Columns first ... j1-1 of one step of a task. What is left to do is counted in rows of B, or in
+ * panels where B is transposed. */
+typedef struct packing {
+    tl_real *to;
+    const tl_real *from; /* B at the step's first product and column 0 */
+    int64_t first, end;
+    int64_t steps;
+    int64_t units, done;
+} packing;
+
+/* Packs until `until` units are done. */
+static void pack_b(const tl_gemm_problem *g, const tl_gemm_plan *plan, packing *pack,
+                   int64_t until) {
     const int64_t width = plan->micro_vectors * TL_LANES;
     const int64_t stride = panel_size(width, plan->block_k);
-    if (g->transpose_b) {
-        for (int64_t j = first; j < t->j1; j += width) {
-            tl_pack_transposed(t->packed_b + (j - first) / width * stride, width,
-                               t->b + j * g->row_stride_b + p0, g->row_stride_b,
-                               smaller(width, t->j1 - j), steps);
+    for (; pack->done < until; pack->done++) {
+        if (g->transpose_b) {
+            const int64_t j = pack->first + pack->done * width;
+            tl_pack_transposed(pack->to + pack->done * stride, width,
+                               pack->from + j * g->row_stride_b, g->row_stride_b,
+                               smaller(width, pack->end - j), pack->steps);
+            continue;
         }
-        return;
-    }
-    for (int64_t p = 0; p < steps; p++) { /* long sweeps along the rows */
-        const tl_real *row = t->b + (p0 + p) * g->row_stride_b;
-        tl_real *at = t->packed_b + p * width;
-        for (int64_t j = first; j < t->j1; j += width, at += stride) {
-            tl_pack_step(at, width, row + j, t->j1 - j);
+        /* a long sweep along the row */
+        const tl_real *row = pack->from + pack->done * g->row_stride_b;
+        tl_real *at = pack->to + pack->done * width;
+        for (int64_t j = pack->first; j < pack->end; j += width, at += stride) {
+            tl_pack_step(at, width, row + j, pack->end - j);
         }
     }
 }
 
-/* One step along k: everything of it is in cache after packing. */
+/* Of the columns of a task, the first that is packed: a ragged last panel of B is in any case, for
+ * full vectors are read from it. */
+static int64_t first_packed(const tl_gemm_plan *plan, const task *t) {
+    const int64_t width = plan->micro_vectors * TL_LANES;
+    const int64_t columns = t->j1 - t->j0;
+    const int64_t ragged = columns % TL_LANES ? t->j0 + columns / width * width : t->j1;
+    return plan->pack_b ? t->j0 : ragged;
+}
+
+/* How much of `pack` is to be done after so many of a step's register blocks. */
+TL_INLINE int64_t packed_after(const packing *pack, int64_t done, int64_t blocks) {
+    return pack->units * done / blocks;
+}
+
+/* What a register block of `steps` products asks for: the rows that are packed after it. */
+TL_INLINE fetching fetching_of(const tl_gemm_problem *g, const packing *pack, int64_t done,
+                               int64_t blocks, int64_t steps) {
+    fetching f = {.rows = packed_after(pack, done + 1, blocks) - pack->done};
+    if (f.rows == 0 || f.rows > steps || g->transpose_b) {
+        return (fetching){0};
+    }
+    f.from = pack->from + pack->done * g->row_stride_b + pack->first;
+    f.row_stride = g->row_stride_b;
+    f.half = (pack->end - pack->first) / 2;
+    f.step = divide_up(f.half, steps / f.rows);
+    return f;
+}
+
+/* One step along k: everything of it is in cache after packing. Meanwhile, `next` is packed. */
 static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t,
-                          int64_t p0, int64_t steps, const epilogue *step_end) {
+                          int64_t p0, int64_t steps, const epilogue *step_end,
+                          const tl_real *packed_b, packing *next) {
     const int64_t width = plan->micro_vectors * TL_LANES;
     const int64_t rows = t->i1 - t->i0;
     const int64_t panels = divide_up(rows, plan->micro_rows);
-    /* a ragged last panel of B is packed in any case: full vectors may be read from it */
-    const int64_t ragged =
-        (t->j1 - t->j0) % TL_LANES ? t->j0 + (t->j1 - t->j0) / width * width : t->j1;
-    const int64_t first_packed = plan->pack_b ? t->j0 : ragged;
-    if (first_packed < t->j1) {
-        pack_b(g, plan, t, first_packed, p0, steps);
-    }
+    const int64_t packed_from = first_packed(plan, t);
     if (plan->pack_a) {
         pack_a(g, plan, t, p0, steps);
     }
     const bool along_steps = plan->pack_a || g->transpose_a;
     const int64_t a_stride = plan->pack_a ? plan->micro_rows : g->row_stride_a;
+    const int64_t blocks = divide_up(t->j1 - t->j0, width) * panels;
+    int64_t done = 0;
     for (int64_t j = t->j0; j < t->j1; j += width) {
         const int64_t columns = smaller(width, t->j1 - j);
-        const bool packed = j >= first_packed;
+        const bool packed = j >= packed_from;
         const tl_real *b =
-            packed ? t->packed_b + (j - first_packed) / width * panel_size(width, plan->block_k)
+            packed ? packed_b + (j - packed_from) / width * panel_size(width, plan->block_k)
                    : t->b + p0 * g->row_stride_b + j;
         const int64_t b_step = packed ? width : g->row_stride_b;
         micro_function *const *micro =
@@ -375,8 +330,16 @@ static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, co
                                    ? t->packed_a + i * panel_size(plan->micro_rows, plan->block_k)
                                : g->transpose_a ? t->a + p0 * g->row_stride_a + row
                                                 : t->a + row * g->row_stride_a + p0;
-            micro[count](steps, a, a_stride, b, b_step, t->c + row * t->c_row + j, t->c_row,
-                         columns, &end);
+            tl_real *c = t->c + row * t->c_row + j;
+            const fetching fetch = fetching_of(g, next, done, blocks, steps);
+            if (fetch.rows > 0 && count == plan->micro_rows && columns == width && plan->pack_a &&
+                packed && plan->micro_vectors > 1) {
+                micro_fetching[plan->micro_vectors](steps, a, b, c, t->c_row, &end, &fetch);
+            } else {
+                micro[count](steps, a, a_stride, b, b_step, c, t->c_row, columns, &end);
+            }
+            done++;
+            pack_b(g, plan, next, packed_after(next, done, blocks));
         }
     }
 }
@@ -511,27 +474,11 @@ static void sweep_step(const tl_gemm_problem *g, const task *t, int64_t p0, int6
 
 /* ------------------------------------------------------------------ all tasks */
 
-static void run_task(const tl_gemm_problem *g, const tl_gemm_plan *plan, const task *t) {
-    epilogue end = t->end;
-    for (int64_t p0 = t->k0; p0 < t->k1; p0 += plan->block_k) {
-        const int64_t steps = smaller(plan->block_k, t->k1 - p0);
-        if (plan->dot) {
-            dot_step(g, t, p0, steps, &end);
-        } else if (plan->sweep) {
-            sweep_step(g, t, p0, steps, &end);
-        } else {
-            multiply_step(g, plan, t, p0, steps, &end);
-        }
-        end.beta = 1; /* the next step adds to this one */
-        end.bias = NULL;
-    }
-}
-
-/* Task `index` of batch x pieces x blocks_n x blocks_m. */
-static void run_indexed(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t index,
-                        tl_real *partial, tl_real *scratch) {
-    const int64_t block_m = index % plan->blocks_m;
-    const int64_t block_n = index / plan->blocks_m % plan->blocks_n;
+/* Task `index` of batch x pieces x blocks_m x blocks_n. */
+static task task_of(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t index,
+                    tl_real *partial, tl_real *packed_a) {
+    const int64_t block_n = index % plan->blocks_n;
+    const int64_t block_m = index / plan->blocks_n % plan->blocks_m;
     const int64_t piece = index / plan->blocks_m / plan->blocks_n % plan->pieces;
     const int64_t item = index / plan->blocks_m / plan->blocks_n / plan->pieces;
     task t = {
@@ -543,8 +490,7 @@ static void run_indexed(const tl_gemm_problem *g, const tl_gemm_plan *plan, int6
         .k1 = panel_start(g->k, plan->pieces, piece + 1),
         .a = g->a + item * g->batch_stride_a,
         .b = g->b + item * g->batch_stride_b,
-        .packed_a = scratch,
-        .packed_b = scratch + round_up(packed_a_size(plan), 16),
+        .packed_a = packed_a,
     };
     if (plan->pieces > 1) {
         t.c = partial + (item * plan->pieces + piece) * g->m * g->n;
@@ -555,7 +501,85 @@ static void run_indexed(const tl_gemm_problem *g, const tl_gemm_plan *plan, int6
         t.c_row = g->row_stride_c;
         t.end = (epilogue){.alpha = g->alpha, .beta = g->beta, .bias = g->bias};
     }
-    run_task(g, plan, &t);
+    return t;
+}
+
+/* One step along k of one task. */
+typedef struct step {
+    int64_t index; /* of the task */
+    task t;
+    int64_t p0, count;
+} step;
+
+static step step_at(const tl_gemm_plan *plan, int64_t index, const task *t, int64_t p0) {
+    return (step){.index = index, .t = *t, .p0 = p0, .count = smaller(plan->block_k, t->k1 - p0)};
+}
+
+/* The rest of its part of B, to be packed into `to`; nothing if there it needs not be packed. */
+static packing packing_of(const tl_gemm_problem *g, const tl_gemm_plan *plan, const step *s,
+                          tl_real *to) {
+    const int64_t width = plan->micro_vectors * TL_LANES;
+    const int64_t first = first_packed(plan, &s->t);
+    return (packing){
+        .to = to,
+        .from = s->t.b + s->p0 * (g->transpose_b ? 1 : g->row_stride_b),
+        .first = first,
+        .end = s->t.j1,
+        .steps = s->count,
+        .units = plan->dot || plan->sweep || first == s->t.j1 ? 0
+                 : g->transpose_b                             ? divide_up(s->t.j1 - first, width)
+                                                              : s->count,
+    };
+}
+
+static void run_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, const step *s,
+                     const tl_real *packed_b, packing *next) {
+    epilogue end = s->t.end;
+    if (s->p0 > s->t.k0) { /* adds to the steps before */
+        end.beta = 1;
+        end.bias = NULL;
+    }
+    if (plan->dot) {
+        dot_step(g, &s->t, s->p0, s->count, &end);
+    } else if (plan->sweep) {
+        sweep_step(g, &s->t, s->p0, s->count, &end);
+    } else {
+        multiply_step(g, plan, &s->t, s->p0, s->count, &end, packed_b, next);
+    }
+}
+
+/* Tasks first ... end-1, step by step, by one thread. */
+static void run_tasks(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t first,
+                      int64_t end, tl_real *partial, tl_real *scratch) {
+    if (first == end) {
+        return;
+    }
+    tl_real *packed = scratch + round_up(packed_a_size(plan), 16);
+    tl_real *ahead = packed + round_up(packed_b_size(plan), 16);
+    task t = task_of(g, plan, first, partial, scratch);
+    step now = step_at(plan, first, &t, t.k0);
+    packing pack = packing_of(g, plan, &now, packed);
+    pack_b(g, plan, &pack, pack.units);
+    for (bool more = true; more;) {
+        step next = now;
+        if (now.p0 + now.count < now.t.k1) {
+            next = step_at(plan, now.index, &now.t, now.p0 + now.count);
+        } else if (now.index + 1 < end) {
+            t = task_of(g, plan, now.index + 1, partial, scratch);
+            next = step_at(plan, now.index + 1, &t, t.k0);
+        } else {
+            more = false;
+        }
+        const bool same_b = next.t.b == now.t.b && next.t.j0 == now.t.j0 && next.p0 == now.p0;
+        pack = same_b ? (packing){0} : packing_of(g, plan, &next, ahead);
+        run_step(g, plan, &now, packed, &pack);
+        if (!same_b) {
+            tl_real *const used = packed;
+            packed = ahead;
+            ahead = used;
+        }
+        now = next;
+    }
 }
 
 /* C = alpha * (sum of the partial sums, in order) + beta * C + bias; with no pieces the sum is 0.
@@ -588,22 +612,16 @@ static void multiply(const tl_gemm_problem *problem, void *scratch, int threads)
     const tl_gemm_plan p = plan_normalized(&g);
     const int64_t tasks = g.batch * p.pieces * p.blocks_m * p.blocks_n;
     const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)g.batch;
-    const int64_t size = task_size(&p);
+    const int64_t size = thread_size(&p);
     tl_real *partial = scratch;
     tl_real *packed = partial + partial_size(&g, &p);
     if (flops < PARALLEL_FLOPS || tasks == 1 || threads <= 1) {
-        for (int64_t i = 0; i < tasks; i++) {
-            run_indexed(&g, &p, i, partial, packed);
-        }
+        run_tasks(&g, &p, 0, tasks, partial, packed);
     } else {
 #pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t i = 0; i < tasks; i++) {
-#ifdef _OPENMP
-            tl_real *mine = packed + omp_get_thread_num() * size;
-#else
-            tl_real *mine = packed;
-#endif
-            run_indexed(&g, &p, i, partial, mine);
+        for (int64_t i = 0; i < threads; i++) {
+            run_tasks(&g, &p, tasks * i / threads, tasks * (i + 1) / threads, partial,
+                      packed + i * size);
         }
     }
     if (p.pieces > 1) {
