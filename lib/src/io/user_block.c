@@ -14,6 +14,7 @@
 #include "io/user_block.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "io/sha256.h"
