@@ -102,8 +102,8 @@ static uint32_t digest_start(const unsigned char *block) {
     return (uint32_t)d[0] << 24 | (uint32_t)d[1] << 16 | (uint32_t)d[2] << 8 | d[3];
 }
 
-/* Not memcmp: libFuzzer looks at what that compares, and would put the right digest into a file that
- * it has damaged. */
+/* Not memcmp: libFuzzer looks at what that compares, and would put the right digest into a file
+ * that it has damaged. */
 static bool same_digest(const unsigned char *a, const unsigned char *b) {
     unsigned difference = 0;
     for (int i = 0; i < TL_SHA256_SIZE; i++) {
