@@ -18,6 +18,7 @@
 #ifndef TL_K_ATTENTION_TILES_H
 #define TL_K_ATTENTION_TILES_H
 
+#include "kernels/fetch_ahead.h"
 #include "kernels/k_gemm_micro.h"
 #include "kernels/k_transpose.h"
 #include "kernels/kernels.h"
@@ -50,6 +51,7 @@ TL_INLINE void tile_block(const int rows, const int vectors, const bool transpos
                           const tile_product *t, int64_t row, int64_t column) {
     tl_v sum[TL_MICRO_ROWS][TL_MICRO_VECTORS];
     tl_micro_clear(rows, vectors, sum);
+    fetch_some(t->inner / 2); /* all of the next tile before this one is done */
     const int64_t a_row = transposed ? 1 : t->a_row;
     tl_micro_multiply(rows, vectors, t->inner, t->a + row * a_row, a_row,
                       transposed ? t->a_step : 1, t->b + column, t->b_row, sum);
@@ -231,14 +233,14 @@ static __attribute__((noinline, unused)) void tile_transpose(int64_t rows, int64
     }
 }
 
-/* ---- prefetching: with large n, rows come from memory, and products would have to wait for them
- */
+/* ---- with large n, rows come from memory, and products would have to wait for them */
 
-/* Asks for the tile behind this one; `left` rows are left, this tile included. */
-TL_INLINE void tile_prefetch_next(const tl_real *tile, int64_t left, int64_t columns) {
+/* The rows behind this tile's will be fetched while its products are worked on. `left` rows are
+ * left, this tile included. */
+TL_INLINE void tile_fetch_next(const tl_real *tile, int64_t left, int64_t columns) {
     const int64_t rest = left - TL_ATTENTION_TILE;
     const int64_t rows = rest < TL_ATTENTION_TILE ? rest : TL_ATTENTION_TILE;
-    tl_prefetch(tile + TL_ATTENTION_TILE * columns, rows * columns, false);
+    fetch_later(tile + TL_ATTENTION_TILE * columns, rows * columns);
 }
 
 /* ---- copies between the caller's rows and padded rows in scratch */

@@ -11,7 +11,10 @@
 
 #include <omp.h>
 
-enum { WINOGRAD_PIECE_BYTES = 64 << 10 }; /* of V and M */
+enum {
+    WINOGRAD_PIECE_BYTES = 64 << 10, /* of V and M */
+    FETCHED_LINES = 8,               /* a register block, for the next piece */
+};
 
 typedef struct winograd_plan {
     tl_winograd_grid grid;
@@ -145,6 +148,7 @@ TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_re
                              int64_t outputs, const int rows, const int vectors) {
     tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
     tl_micro_clear(rows, vectors, acc);
+    fetch_some(FETCHED_LINES);
     tl_micro_multiply(rows, vectors, length, v, length, 1, u, vectors * TL_LANES, acc);
     TL_UNROLL
     for (int p = 0; p < rows; p++) {
@@ -172,22 +176,11 @@ TL_INLINE void product_sweep(int64_t count, const tl_real *v, const int64_t leng
     }
 }
 
-/* What a piece asks to be fetched for the next one while it multiplies. */
-typedef struct upcoming {
-    int64_t first, count; /* tiles */
-    const tl_real *source, *destination;
-} upcoming;
-
 /* M = V U for all elements and outputs. */
 TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
-                        const int64_t sources, const upcoming *next) {
+                        const int64_t sources) {
     const int64_t destinations = plan->destinations;
     for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
-        if (e % 4 == 0) { /* little by little */
-            tl_winograd_prefetch(&plan->grid, next->first + next->count * e / TL_WINOGRAD_ELEMENTS,
-                                 next->first + next->count * (e + 4) / TL_WINOGRAD_ELEMENTS,
-                                 next->source, sources, next->destination, destinations);
-        }
         const tl_real *from = v + e * plan->source_step;
         tl_real *to = m + e * plan->destination_step;
         for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
@@ -202,20 +195,19 @@ TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real 
 }
 
 /* The usual channel counts as constants: every address of a block is then a displacement. */
-static void products(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
-                     const upcoming *next) {
+static void products(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m) {
     switch (plan->sources) {
     case 16:
-        multiply(plan, count, v, m, 16, next);
+        multiply(plan, count, v, m, 16);
         break;
     case 32:
-        multiply(plan, count, v, m, 32, next);
+        multiply(plan, count, v, m, 32);
         break;
     case 64:
-        multiply(plan, count, v, m, 64, next);
+        multiply(plan, count, v, m, 64);
         break;
     default:
-        multiply(plan, count, v, m, plan->sources, next);
+        multiply(plan, count, v, m, plan->sources);
     }
 }
 
@@ -286,13 +278,12 @@ static void run_piece(const winograd_plan *plan, int64_t piece, const tl_real *s
     const tl_real *zeros = m + TL_WINOGRAD_ELEMENTS * plan->destination_step;
     const int64_t first = piece * plan->room;
     const int64_t count = tl_conv_minimum(plan->room, plan->grid.tiles - first);
-    const upcoming next = {.first = first + count,
-                           .count = tl_conv_minimum(plan->room, plan->grid.tiles - first - count),
-                           .source = source,
-                           .destination = destination};
     tl_winograd_input(&plan->grid, source, first, count, plan->sources, 0, plan->sources,
                       plan->source_step, zeros, v);
-    products(plan, count, v, m, &next);
+    tl_winograd_fetch(&plan->grid, first + count,
+                      tl_conv_minimum(plan->grid.tiles, first + count + plan->room), source,
+                      plan->sources, destination, plan->destinations);
+    products(plan, count, v, m);
     output_tiles(plan, first, count, m, bias, destination, accumulate);
 }
 

@@ -14,6 +14,7 @@
 #ifndef TL_K_CONV_WINOGRAD_H
 #define TL_K_CONV_WINOGRAD_H
 
+#include "kernels/fetch_ahead.h"
 #include "kernels/k_conv_blocks.h"
 #include "kernels/k_gemm_micro.h"
 
@@ -146,36 +147,36 @@ TL_INLINE void tl_winograd_input(const tl_winograd_grid *g, const tl_real *sourc
     }
 }
 
-/* Asks for positions first ... end-1 of row `h` of an image, as far as they are inside. */
-TL_INLINE void tl_winograd_fetch(const tl_real *image, const int64_t extents[2], int64_t channels,
-                                 int64_t h, int64_t first, int64_t end, const bool write) {
-    if (h < 0 || h >= extents[0]) {
-        return;
-    }
-    const tl_real *row = image + h * extents[1] * channels;
+/* Positions first ... end-1 of row `h` of an image, as far as they are inside, are fetched soon. */
+TL_INLINE void tl_winograd_fetch_row(const tl_real *image, const int64_t extents[2],
+                                     int64_t channels, int64_t h, int64_t first, int64_t end) {
     const int64_t begin = tl_conv_maximum(first, 0);
-    tl_prefetch(row + begin * channels, (tl_conv_minimum(end, extents[1]) - begin) * channels,
-                write);
+    if (h >= 0 && h < extents[0]) {
+        fetch_later(image + (h * extents[1] + begin) * channels,
+                    (tl_conv_minimum(end, extents[1]) - begin) * channels);
+    }
 }
 
-/* Asks for the memory of tiles first ... end-1 of a later piece: the two source rows that tiles
- * above them have not read, and the destination. Their transforms would have to wait for it. */
-TL_INLINE void tl_winograd_prefetch(const tl_winograd_grid *g, int64_t first, int64_t end,
-                                    const tl_real *source, int64_t sources,
-                                    const tl_real *destination, int64_t destinations) {
+/* The memory of tiles first ... end-1, of a later piece, is fetched soon: the two source rows that
+ * tiles above them have not read, and the destination. Their transforms would have to wait for it.
+ */
+TL_INLINE void tl_winograd_fetch(const tl_winograd_grid *g, int64_t first, int64_t end,
+                                 const tl_real *source, int64_t sources, const tl_real *destination,
+                                 int64_t destinations) {
+    fetch_forget();
     while (first < end) {
         const tl_winograd_place place = tl_winograd_place_of(g, first);
         const int64_t count = tl_conv_minimum(end - first, g->blocks[1] - place.block[1]);
         const tl_real *from = source + place.image * g->source[0] * g->source[1] * sources;
         const tl_real *to =
             destination + place.image * g->destination[0] * g->destination[1] * destinations;
+        const int64_t w = 2 * place.block[1];
+        const int64_t right = w + 2 - g->padding[1];
         for (int64_t i = 0; i < 2; i++) {
             const int64_t h = 2 * place.block[0] + i;
-            const int64_t w = 2 * place.block[1];
-            const int64_t right = w + 2 - g->padding[1];
-            tl_winograd_fetch(from, g->source, sources, h + 2 - g->padding[0], right,
-                              right + 2 * count, false);
-            tl_winograd_fetch(to, g->destination, destinations, h, w, w + 2 * count, true);
+            tl_winograd_fetch_row(from, g->source, sources, h + 2 - g->padding[0], right,
+                                  right + 2 * count);
+            tl_winograd_fetch_row(to, g->destination, destinations, h, w, w + 2 * count);
         }
         first += count;
     }

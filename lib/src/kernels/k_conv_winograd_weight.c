@@ -106,6 +106,7 @@ TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width,
                            int64_t outputs, tl_real *sum, const int rows, const int vectors) {
     tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
     tl_micro_clear(rows, vectors, acc);
+    fetch_some(count / 2); /* all of the next tiles before these are done */
     tl_micro_multiply(rows, vectors, count, v, 1, width, w, outputs, acc);
     TL_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -200,6 +201,9 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
         tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, v_step, zeros,
                           v);
         gradient_tiles(plan, dy, tile, count, w);
+        tl_winograd_fetch(&plan->grid, tile + count,
+                          tl_conv_minimum(end, tile + count + plan->room), x, plan->inputs, dy,
+                          plan->outputs);
         add_products(plan, count, v, w, first, width, partial);
     }
 }

@@ -242,7 +242,8 @@ static attention_rows x_rows(const forward_work *work, attention_run run, int64_
     const attention_sizes *s = &work->size;
     const int64_t left = run.end - first;
     const tl_real *x = work->x + (run.sample * s->n + first) * s->c;
-    tile_prefetch_next(x, left, s->c);
+    fetch_forget();
+    tile_fetch_next(x, left, s->c);
     return attention_rows_of(s, left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE, s->c, x,
                              tile->x, s->c_row, tile->x_t);
 }
@@ -404,7 +405,7 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
     for (int64_t first = run.first; first < run.end; first += TL_ATTENTION_TILE) {
         const attention_rows x = x_rows(work, run, first, tile);
         tl_real *y = work->y + (run.sample * s->n + first) * s->out;
-        tl_prefetch(y, x.count * s->out, true);
+        tile_fetch_next(y, run.end - first, s->out);
         attention_queries(s, &work->weights, &x, tile->projected, tile->queries);
         if (s->fold_output) {
             const tile_product product = {.inner = s->k,

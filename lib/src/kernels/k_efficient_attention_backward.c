@@ -92,12 +92,13 @@ static tile_view view_of(const backward_work *work, const backward_tile *tile, a
     const int64_t count = left < TL_ATTENTION_TILE ? left : TL_ATTENTION_TILE;
     tl_real *dx = work->gradients->x.values;
     tile_view view = {.dx = dx == NULL ? NULL : dx + position * s->c};
-    tile_prefetch_next(work->x + position * s->c, left, s->c);
+    fetch_forget();
+    tile_fetch_next(work->x + position * s->c, left, s->c);
     if (with_dy) {
-        tile_prefetch_next(work->dy + position * s->out, left, s->out);
+        tile_fetch_next(work->dy + position * s->out, left, s->out);
     }
     if (view.dx != NULL) {
-        tl_prefetch(view.dx, count * s->c, true);
+        tile_fetch_next(view.dx, left, s->c);
     }
     view.x =
         attention_rows_of(s, count, s->c, work->x + position * s->c, tile->x, s->c_row, tile->x_t);

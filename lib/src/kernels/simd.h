@@ -66,19 +66,6 @@ typedef tl_real tl_v_unaligned
 #define TL_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Asks for the cache lines of `count` values, to be read or written soon. `write` must be a
- * constant where this is inlined: the builtin wants one. */
-TL_INLINE void tl_prefetch(const tl_real *values, int64_t count, const bool write) {
-    const int64_t line = 64 / (int64_t)sizeof(tl_real);
-    for (int64_t i = 0; i < count; i += line) {
-        if (write) {
-            __builtin_prefetch(values + i, 1, 2);
-        } else {
-            __builtin_prefetch(values + i, 0, 2);
-        }
-    }
-}
-
 TL_INLINE tl_v tl_v_load(const tl_real *p) {
     return *(const tl_v_unaligned *)p;
 }
