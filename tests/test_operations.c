@@ -69,14 +69,6 @@ static int64_t count_values(run *r, tl_context *context) {
     return total;
 }
 
-static void run_on(const run *r, const char *isa, int threads, tl_real *out) {
-    tl_context *context = context_with(threads, isa);
-    tl_tape *tape = tl_tape_create(context);
-    forward_and_backward(tape, r, out);
-    tl_tape_free(tape);
-    tl_context_free(context);
-}
-
 START_TEST(threads_do_not_change_bits) {
     const operation_case *c = &operation_list[_i];
     run r = prepare(c, 1);
@@ -90,12 +82,12 @@ START_TEST(threads_do_not_change_bits) {
         if (!isa_available(all_isas[isa])) {
             continue;
         }
-        run_on(&r, all_isas[isa], 1, one);
+        compute_on(c->function, all_isas[isa], 1, forward_and_backward, &r, one);
         for (int threads = 2; threads <= 4; threads++) {
             char what[128];
             (void)snprintf(what, sizeof what, "%s (number %d) on %s with %d threads", c->function,
                            (int)_i, all_isas[isa], threads);
-            run_on(&r, all_isas[isa], threads, more);
+            compute_on(what, all_isas[isa], threads, forward_and_backward, &r, more);
             assert_same_bits(what, total, one, more);
         }
     }
@@ -152,7 +144,7 @@ START_TEST(large_inputs_stay_finite) {
         tl_context_free(context);
         tl_real *values = malloc((size_t)total * sizeof *values);
         ck_assert_ptr_nonnull(values);
-        run_on(&r, all_isas[isa], 2, values);
+        compute_on(c->function, all_isas[isa], 2, forward_and_backward, &r, values);
         for (int64_t i = 0; i < total; i++) {
             ck_assert_msg(isfinite((double)values[i]), "%s (number %d) on %s: value %lld is %g",
                           c->function, (int)_i, all_isas[isa], (long long)i, (double)values[i]);

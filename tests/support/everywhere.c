@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void compute_with(const char *what, const char *isa, int threads,
-                         everywhere_function compute, const void *user, tl_real *out) {
+void compute_on(const char *what, const char *isa, int threads, everywhere_function compute,
+                const void *user, tl_real *out) {
     tl_context *context = context_with(threads, isa);
     tl_tape *tape = tl_tape_create(context);
     ck_assert_ptr_nonnull(tape);
@@ -28,7 +28,7 @@ void check_everywhere(const char *what, everywhere_function compute, const void 
         if (!isa_available(all_isas[isa])) {
             continue;
         }
-        compute_with(what, all_isas[isa], 1, compute, user, one);
+        compute_on(what, all_isas[isa], 1, compute, user, one);
         const tl_real *got = one;
         for (int i = 0; i < parts; i++) {
             char name[256];
@@ -38,7 +38,7 @@ void check_everywhere(const char *what, everywhere_function compute, const void 
             got += expected_parts[i].count;
         }
         for (int threads = 2; threads <= 3; threads++) {
-            compute_with(what, all_isas[isa], threads, compute, user, more);
+            compute_on(what, all_isas[isa], threads, compute, user, more);
             assert_same_bits(what, total, one, more);
         }
     }

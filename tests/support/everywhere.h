@@ -18,6 +18,10 @@ typedef struct expected {
 /* Computes on an empty tape and writes the parts' values one behind the other. */
 typedef void (*everywhere_function)(tl_tape *tape, const void *user, tl_real *out);
 
+/* Computes in a context of its own; `what` names it in a message. */
+void compute_on(const char *what, const char *isa, int threads, everywhere_function compute,
+                const void *user, tl_real *out);
+
 /* max|got - want| <= rtol * max|want| + atol for every part. */
 void check_everywhere(const char *what, everywhere_function compute, const void *user, int parts,
                       const expected *expected_parts, double rtol, double atol);
