@@ -201,9 +201,11 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
         tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, v_step, zeros,
                           v);
         gradient_tiles(plan, dy, tile, count, w);
-        tl_winograd_fetch(&plan->grid, tile + count,
-                          tl_conv_minimum(end, tile + count + plan->room), x, plan->inputs, dy,
-                          plan->outputs);
+        if (plan->slices == 1) { /* of several, each would ask for all of x */
+            tl_winograd_fetch(&plan->grid, tile + count,
+                              tl_conv_minimum(end, tile + count + plan->room), x, plan->inputs, dy,
+                              plan->outputs);
+        }
         add_products(plan, count, v, w, first, width, partial);
     }
 }
