@@ -571,7 +571,10 @@ static void run_tasks(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_
             more = false;
         }
         const bool same_b = next.t.b == now.t.b && next.t.j0 == now.t.j0 && next.p0 == now.p0;
-        pack = same_b ? (packing){0} : packing_of(g, plan, &next, ahead);
+        pack = (packing){0};
+        if (!same_b) {
+            pack = packing_of(g, plan, &next, ahead);
+        }
         run_step(g, plan, &now, packed, &pack);
         if (!same_b) {
             tl_real *const used = packed;
