@@ -277,23 +277,17 @@ static int64_t first_packed(const tl_gemm_plan *plan, const task *t) {
     return plan->pack_b ? t->j0 : ragged;
 }
 
-/* How much of `pack` is to be done after so many of a step's register blocks. */
-TL_INLINE int64_t packed_after(const packing *pack, int64_t done, int64_t blocks) {
-    return pack->units * done / blocks;
-}
-
-/* What a register block of `steps` products asks for: the rows that are packed after it. */
-TL_INLINE fetching fetching_of(const tl_gemm_problem *g, const packing *pack, int64_t done,
-                               int64_t blocks, int64_t steps) {
-    fetching f = {.rows = packed_after(pack, done + 1, blocks) - pack->done};
-    if (f.rows == 0 || f.rows > steps || g->transpose_b) {
-        return (fetching){0};
-    }
-    f.from = pack->from + pack->done * g->row_stride_b + pack->first;
-    f.row_stride = g->row_stride_b;
-    f.half = (pack->end - pack->first) / 2;
-    f.step = divide_up(f.half, steps / f.rows);
-    return f;
+/* What a register block of `steps` products asks for: `rows` rows, which are packed after it. */
+TL_INLINE fetching fetching_of(const packing *pack, int64_t row_stride, int64_t rows,
+                               int64_t steps) {
+    const int64_t half = (pack->end - pack->first) / 2;
+    return (fetching){
+        .from = pack->from + pack->done * row_stride + pack->first,
+        .row_stride = row_stride,
+        .rows = rows,
+        .half = half,
+        .step = divide_up(half, steps / rows),
+    };
 }
 
 /* One step along k: everything of it is in cache after packing. Meanwhile, `next` is packed. */
@@ -309,6 +303,7 @@ static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, co
     }
     const bool along_steps = plan->pack_a || g->transpose_a;
     const int64_t a_stride = plan->pack_a ? plan->micro_rows : g->row_stride_a;
+    const bool may_fetch = plan->pack_a && !g->transpose_b && plan->micro_vectors > 1;
     const int64_t blocks = divide_up(t->j1 - t->j0, width) * panels;
     int64_t done = 0;
     for (int64_t j = t->j0; j < t->j1; j += width) {
@@ -331,15 +326,18 @@ static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, co
                                : g->transpose_a ? t->a + p0 * g->row_stride_a + row
                                                 : t->a + row * g->row_stride_a + p0;
             tl_real *c = t->c + row * t->c_row + j;
-            const fetching fetch = fetching_of(g, next, done, blocks, steps);
-            if (fetch.rows > 0 && count == plan->micro_rows && columns == width && plan->pack_a &&
-                packed && plan->micro_vectors > 1) {
+            done++;
+            /* of the next step's B, what is packed after this block */
+            const int64_t due = next->units == 0 ? 0 : next->units * done / blocks;
+            const int64_t due_rows = due - next->done;
+            if (may_fetch && due_rows > 0 && due_rows <= steps && packed &&
+                count == plan->micro_rows && columns == width) {
+                const fetching fetch = fetching_of(next, g->row_stride_b, due_rows, steps);
                 micro_fetching[plan->micro_vectors](steps, a, b, c, t->c_row, &end, &fetch);
             } else {
                 micro[count](steps, a, a_stride, b, b_step, c, t->c_row, columns, &end);
             }
-            done++;
-            pack_b(g, plan, next, packed_after(next, done, blocks));
+            pack_b(g, plan, next, due);
         }
     }
 }
