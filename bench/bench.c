@@ -220,10 +220,16 @@ static void print_row(const bench_case *c, const result *r, double peak) {
 }
 
 static int run_cases(const bench_list *list, const regex_t *filter, const options *o) {
-    tl_context *context = tl_context_create(&(tl_context_config){.threads = o->threads});
+    tl_error error;
+    tl_context *context =
+        tl_context_create(&(tl_context_config){.threads = o->threads, .error = &error});
+    if (context == NULL) {
+        fprintf(stderr, "bench: %s\n", error.message);
+        return 1;
+    }
     FILE *csv = o->csv ? fopen(o->csv, "w") : NULL;
-    if (context == NULL || (o->csv && csv == NULL)) {
-        fprintf(stderr, "bench: %s: %s\n", o->csv ? o->csv : "context", strerror(errno));
+    if (o->csv && csv == NULL) {
+        fprintf(stderr, "bench: %s: %s\n", o->csv, strerror(errno));
         tl_context_free(context);
         return 1;
     }
@@ -244,7 +250,6 @@ static int run_cases(const bench_list *list, const regex_t *filter, const option
             continue;
         }
         result r = {0};
-        tl_error error;
         if (!measure(c, threads, &r, &error)) {
             fprintf(stderr, "bench: %s: %s\n", c->name,
                     error.status ? error.message : "out of memory");
@@ -256,8 +261,9 @@ static int run_cases(const bench_list *list, const regex_t *filter, const option
             print_csv(csv, c, &r, peak);
         }
     }
-    if (csv != NULL && fclose(csv) != 0) {
-        fprintf(stderr, "bench: %s: %s\n", o->csv, strerror(errno));
+    const bool written = csv == NULL || !ferror(csv);
+    if ((csv != NULL && fclose(csv) != 0) || !written) {
+        fprintf(stderr, "bench: %s: could not write: %s\n", o->csv, strerror(errno));
         failures++;
     }
     return failures ? 1 : 0;
