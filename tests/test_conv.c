@@ -32,7 +32,7 @@ typedef struct conv_case {
 #define S2 IMAGE(2, 2)
 
 static const conv_case cases[] = {
-    /* Winograd: even and odd extents, one and several chunks of channels, all paddings */
+    /* Winograd, both sizes of tiles: even and odd extents, one and several chunks of channels, all paddings */
     {WINOGRAD, 3, IMAGE(8, 8), 16, 16, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 2, IMAGE(7, 7), 32, 32, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 1, IMAGE(8, 8), 64, 64, 1, .kernel = K3, .padding = P1},
@@ -42,6 +42,12 @@ static const conv_case cases[] = {
     {WINOGRAD, 1, IMAGE(4, 5), 32, 16, 1, .kernel = K3, .padding = {0, 3, 4}},
     {WINOGRAD, 9, IMAGE(32, 32), 16, 16, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 2, {5, 6, 6}, 16, 32, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 12, IMAGE(7, 7), 16, 32, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 7, IMAGE(13, 9), 32, 16, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 8, IMAGE(11, 12), 16, 16, 1, .kernel = K3, .padding = {0, 2, 0}},
+    {WINOGRAD, 5, IMAGE(9, 10), 16, 48, 1, .kernel = K3, .padding = {0, 4, 3}},
+    {WINOGRAD, 40, IMAGE(4, 3), 80, 32, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 3, {4, 10, 15}, 16, 32, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 2, IMAGE(16, 16), 160, 96, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 1, IMAGE(32, 32), 16, 16, 1, .kernel = K3, .padding = P1, .dilation = {3, 1, 1}},
     /* direct: channels and extents that do not suit Winograd, the stem, strides */

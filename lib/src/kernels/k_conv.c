@@ -1,5 +1,6 @@
 /* k_conv.c - chooses the kernel for a shape and direction, counts FLOPs, sums bias gradients. */
 #include "kernels/k_conv_common.h"
+#include "kernels/k_conv_winograd_lines.h"
 
 /* ------------------------------------------------------------------ which kernel */
 
@@ -121,21 +122,23 @@ static void conv_backward_weight(const tl_conv_shape *shape, const tl_real *x, c
     weight_kernels(&s)->backward_weight(&s, x, dy, dweight, accumulate, scratch, threads);
 }
 
-/* Winograd: 16 products of channels a tile, 32 additions a tile for each channel transformed on the
- * way in (12 for a gradient) and 24 on the way out. Otherwise what the definition says. */
+/* Winograd: (m + 2)^2 products of channels a tile and the transforms of its lines, for each channel
+ * on the way in and on the way out. Otherwise what the definition says. */
 static double conv_flops(const tl_conv_shape *s, tl_conv_direction direction) {
     if (conv_path(s, direction) != TL_CONV_PATH_WINOGRAD) {
         return tl_conv_direct_flops(s);
     }
     const bool back = direction == TL_CONV_BACKWARD_INPUT;
+    const int m = tl_winograd_size(s, direction);
     const int64_t *wanted = back ? s->in : s->out;
-    const double tiles =
-        (double)(s->batch * wanted[0] * ((wanted[1] + 1) / 2)) * (double)((wanted[2] + 1) / 2);
+    const double tiles = (double)(s->batch * wanted[0] * tl_conv_ceiling(wanted[1], m)) *
+                         (double)tl_conv_ceiling(wanted[2], m);
     const double inputs = (double)(back ? s->out_channels : s->in_channels);
     const double outputs = (double)(back ? s->in_channels : s->out_channels);
-    const double transforms =
-        32 * inputs + (direction == TL_CONV_BACKWARD_WEIGHT ? 12 : 24) * outputs;
-    return tiles * (32 * inputs * outputs + transforms);
+    return tiles * (2 * (m + 2) * (m + 2) * inputs * outputs + tl_winograd_input_flops(m) * inputs +
+                    (direction == TL_CONV_BACKWARD_WEIGHT ? tl_winograd_gradient_flops(m)
+                                                          : tl_winograd_output_flops(m)) *
+                        outputs);
 }
 
 /* ------------------------------------------------------------------ bias */

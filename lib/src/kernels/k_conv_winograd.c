@@ -1,11 +1,11 @@
 /* k_conv_winograd.c - forward, and backward_input as forward with flipped, transposed weights.
  *
- * Once a call: the weights' transform U [16][chunk][inputs][vectors of outputs]. Then, for pieces
- * of `room` tiles (blocks of 2x2 outputs, image after image): the input transform V
- * [16][room][inputs], for each of the 16 elements M = V U in register blocks of tiles x outputs,
- * and the output transform of M [16][room][outputs]. V and M stay in the first- or second-level
- * cache, a chunk of U is read once a piece. Odd extents are covered by tiles that reach over the
- * edge.
+ * Once a call: the weights' transform U [elements][chunk][inputs][vectors of outputs]. Then, for
+ * pieces of `room` tiles (m x m outputs, image after image): the input transform V
+ * [elements][room][inputs], for each of the elements M = V U in register blocks of tiles x outputs,
+ * and the output transform of M [elements][room][outputs]. V and M stay in the first- or
+ * second-level cache, a chunk of U is read once a piece. Odd extents are covered by tiles that
+ * reach over the edge.
  */
 #include "kernels/k_conv_winograd.h"
 
@@ -38,7 +38,7 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     plan.destinations = forward ? shape->out_channels : shape->in_channels;
     const int64_t block = tl_winograd_block(tl_conv_chunk_vectors(plan.destinations, 0));
     const int64_t tile_bytes =
-        TL_WINOGRAD_ELEMENTS * (plan.sources + plan.destinations) * (int64_t)sizeof(tl_real);
+        plan.grid.elements * (plan.sources + plan.destinations) * (int64_t)sizeof(tl_real);
     int64_t blocks = tl_conv_maximum(2, WINOGRAD_PIECE_BYTES / (tile_bytes * block));
     /* one image must keep several threads busy */
     blocks = tl_conv_minimum(blocks,
@@ -49,12 +49,12 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     plan.source_step = tl_winograd_step(plan.room, plan.sources);
     plan.destination_step = tl_winograd_step(plan.room, plan.destinations);
     plan.work_values =
-        TL_WINOGRAD_ELEMENTS * (plan.source_step + plan.destination_step) + plan.sources;
+        plan.grid.elements * (plan.source_step + plan.destination_step) + plan.sources;
     size_t used = 0;
     plan.transposed =
         tl_conv_take(&base, &used, forward ? (size_t)(9 * area) * sizeof(tl_real) : 0);
     plan.weights =
-        tl_conv_take(&base, &used, (size_t)(TL_WINOGRAD_ELEMENTS * area) * sizeof(tl_real));
+        tl_conv_take(&base, &used, (size_t)(plan.grid.elements * area) * sizeof(tl_real));
     plan.work =
         tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.work_values * sizeof(tl_real));
     plan.bytes = used;
@@ -75,30 +75,31 @@ static void transpose(const tl_real *from, int64_t outputs, int64_t columns, int
     }
 }
 
-/* G g G^T of one vector of channels: tap t of g at g + taps[t], u gets 16 elements `step` apart. */
-TL_INLINE void weight_vector(const tl_real *g, const int64_t *taps, tl_real *u, int64_t step) {
-    const tl_real half = (tl_real)0.5;
-    tl_v t[4][3];
+/* G g G^T of one vector of channels: tap t of g at g + taps[t], u gets the elements `step` apart.
+ */
+TL_INLINE void weight_vector(const int m, const tl_real *g, const int64_t *taps, tl_real *u,
+                             int64_t step) {
+    const int n = m + 2;
+    tl_v t[TL_WINOGRAD_LINE][3];
     TL_CONV_UNROLL
     for (int j = 0; j < 3; j++) {
-        const tl_v g0 = tl_v_load(g + taps[j]);
-        const tl_v g1 = tl_v_load(g + taps[3 + j]);
-        const tl_v g2 = tl_v_load(g + taps[6 + j]);
-        const tl_v even = (g0 + g2) * half;
-        const tl_v odd = g1 * half;
-        t[0][j] = g0;
-        t[1][j] = even + odd;
-        t[2][j] = even - odd;
-        t[3][j] = g2;
+        const tl_v column[3] = {tl_v_load(g + taps[j]), tl_v_load(g + taps[3 + j]),
+                                tl_v_load(g + taps[6 + j])};
+        tl_v transformed[TL_WINOGRAD_LINE];
+        tl_winograd_weight_line(m, column, transformed);
+        TL_CONV_UNROLL
+        for (int i = 0; i < n; i++) {
+            t[i][j] = transformed[i];
+        }
     }
     TL_CONV_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const tl_v even = (t[i][0] + t[i][2]) * half;
-        const tl_v odd = t[i][1] * half;
-        tl_v_store(u + (4 * i) * step, t[i][0]);
-        tl_v_store(u + (4 * i + 1) * step, even + odd);
-        tl_v_store(u + (4 * i + 2) * step, even - odd);
-        tl_v_store(u + (4 * i + 3) * step, t[i][2]);
+    for (int i = 0; i < n; i++) {
+        tl_v transformed[TL_WINOGRAD_LINE];
+        tl_winograd_weight_line(m, t[i], transformed);
+        TL_CONV_UNROLL
+        for (int j = 0; j < n; j++) {
+            tl_v_store(u + (n * i + j) * step, transformed[j]);
+        }
     }
 }
 
@@ -111,7 +112,11 @@ static void transform_weight_row(const winograd_plan *plan, int64_t source, cons
         const int64_t width = tl_conv_chunk_vectors(plan->destinations, chunk) * TL_LANES;
         tl_real *u = plan->weights + chunk * 2 * TL_LANES * plan->sources + source * width +
                      o % (2 * TL_LANES);
-        weight_vector(from + o, taps, u, area);
+        if (plan->grid.m == 2) {
+            weight_vector(2, from + o, taps, u, area);
+        } else {
+            weight_vector(4, from + o, taps, u, area);
+        }
     }
 }
 
@@ -126,7 +131,7 @@ static void transform_weights(const tl_conv_shape *shape, tl_conv_direction dire
         taps[t] = forward ? t * area : (8 - t) * shape->in_channels;
     }
     const int64_t row = forward ? shape->out_channels : columns;
-    const int team = tl_conv_threads(TL_WINOGRAD_ELEMENTS * (double)area, threads);
+    const int team = tl_conv_threads((double)(plan->grid.elements * area), threads);
 #pragma omp parallel num_threads(team) if (team > 1)
     {
         if (forward) {
@@ -180,7 +185,7 @@ TL_INLINE void product_sweep(int64_t count, const tl_real *v, const int64_t leng
 TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real *v, tl_real *m,
                         const int64_t sources) {
     const int64_t destinations = plan->destinations;
-    for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+    for (int64_t e = 0; e < plan->grid.elements; e++) {
         const tl_real *from = v + e * plan->source_step;
         tl_real *to = m + e * plan->destination_step;
         for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
@@ -211,36 +216,48 @@ static void products(const winograd_plan *plan, int64_t count, const tl_real *v,
     }
 }
 
-/* A^T m A of one vector of channels: 2x2 outputs. */
-TL_INLINE void output_vector(const tl_real *m, int64_t step, tl_v bias, tl_v y[2][2]) {
-    tl_v s[2][4];
+/* A^T t A of one vector of channels: m x m outputs, to which the bias is added. */
+TL_INLINE void output_vector(const int m, const tl_real *products, int64_t step, tl_v bias,
+                             tl_v y[4][4]) {
+    const int n = m + 2;
+    tl_v t[4][TL_WINOGRAD_LINE];
     TL_CONV_UNROLL
-    for (int j = 0; j < 4; j++) {
-        const tl_v m0 = tl_v_load(m + j * step);
-        const tl_v m1 = tl_v_load(m + (4 + j) * step);
-        const tl_v m2 = tl_v_load(m + (8 + j) * step);
-        const tl_v m3 = tl_v_load(m + (12 + j) * step);
-        s[0][j] = m0 + m1 + m2;
-        s[1][j] = m1 - m2 - m3;
+    for (int j = 0; j < n; j++) {
+        tl_v column[TL_WINOGRAD_LINE];
+        tl_v transformed[4];
+        TL_CONV_UNROLL
+        for (int i = 0; i < n; i++) {
+            column[i] = tl_v_load(products + (n * i + j) * step);
+        }
+        tl_winograd_output_line(m, column, transformed);
+        TL_CONV_UNROLL
+        for (int i = 0; i < m; i++) {
+            t[i][j] = transformed[i];
+        }
     }
     TL_CONV_UNROLL
-    for (int i = 0; i < 2; i++) {
-        y[i][0] = bias + s[i][0] + s[i][1] + s[i][2];
-        y[i][1] = bias + s[i][1] - s[i][2] - s[i][3];
+    for (int i = 0; i < m; i++) {
+        tl_winograd_output_line(m, t[i], y[i]);
+        TL_CONV_UNROLL
+        for (int j = 0; j < m; j++) {
+            y[i][j] += bias;
+        }
     }
 }
 
-/* One tile: 2x2 outputs at y, or those of them that lie inside the image. */
-TL_INLINE void output_tile(const tl_real *m, int64_t step, int64_t channels, const tl_real *bias,
-                           bool below, bool right, int64_t row, tl_real *y, bool accumulate) {
+/* One tile: m x m outputs at y, or the `rows` x `columns` of them that lie inside the image. */
+TL_INLINE void output_tile(const int m, const tl_real *products, int64_t step, int64_t channels,
+                           const tl_real *bias, int64_t rows, int64_t columns, int64_t row,
+                           tl_real *y, bool accumulate) {
     for (int64_t c = 0; c < channels; c += TL_LANES) {
-        tl_v values[2][2];
-        output_vector(m + c, step, bias != NULL ? tl_v_load(bias + c) : tl_v_zero(), values);
+        tl_v values[4][4];
+        output_vector(m, products + c, step, bias != NULL ? tl_v_load(bias + c) : tl_v_zero(),
+                      values);
         TL_CONV_UNROLL
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < m; i++) {
             TL_CONV_UNROLL
-            for (int j = 0; j < 2; j++) {
-                if ((i == 0 || below) && (j == 0 || right)) {
+            for (int j = 0; j < m; j++) {
+                if (i < rows && j < columns) {
                     tl_real *to = y + i * row + j * channels + c;
                     tl_v_store(to, accumulate ? values[i][j] + tl_v_load(to) : values[i][j]);
                 }
@@ -250,32 +267,44 @@ TL_INLINE void output_tile(const tl_real *m, int64_t step, int64_t channels, con
 }
 
 /* Output transform of `count` tiles from `tile` on. */
-static void output_tiles(const winograd_plan *plan, int64_t tile, int64_t count, const tl_real *m,
-                         const tl_real *bias, tl_real *y, bool accumulate) {
+TL_INLINE void output_tiles_of(const int m, const winograd_plan *plan, int64_t tile, int64_t count,
+                               const tl_real *products, const tl_real *bias, tl_real *y,
+                               bool accumulate) {
     const tl_winograd_grid *g = &plan->grid;
     const int64_t channels = plan->destinations;
     const int64_t step = plan->destination_step;
     const int64_t row = g->destination[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
-        const int64_t h = 2 * place.block[0];
-        const int64_t w = 2 * place.block[1];
-        const bool below = h + 1 < g->destination[0];
-        const bool right = w + 1 < g->destination[1];
+        const int64_t h = m * place.at[0];
+        const int64_t w = m * place.at[1];
+        const int64_t rows = g->destination[0] - h;
+        const int64_t columns = g->destination[1] - w;
+        const tl_real *from = products + t * channels;
         tl_real *to = y + (place.image * g->destination[0] + h) * row + w * channels;
-        if (below && right && !accumulate) {
-            output_tile(m + t * channels, step, channels, bias, true, true, row, to, false);
+        if (rows >= m && columns >= m && !accumulate) {
+            output_tile(m, from, step, channels, bias, m, m, row, to, false);
         } else {
-            output_tile(m + t * channels, step, channels, bias, below, right, row, to, accumulate);
+            output_tile(m, from, step, channels, bias, rows, columns, row, to, accumulate);
         }
+    }
+}
+
+static void output_tiles(const winograd_plan *plan, int64_t tile, int64_t count,
+                         const tl_real *products, const tl_real *bias, tl_real *y,
+                         bool accumulate) {
+    if (plan->grid.m == 2) {
+        output_tiles_of(2, plan, tile, count, products, bias, y, accumulate);
+    } else {
+        output_tiles_of(4, plan, tile, count, products, bias, y, accumulate);
     }
 }
 
 static void run_piece(const winograd_plan *plan, int64_t piece, const tl_real *source,
                       const tl_real *bias, tl_real *destination, bool accumulate, int thread) {
     tl_real *v = plan->work + thread * plan->work_values;
-    tl_real *m = v + TL_WINOGRAD_ELEMENTS * plan->source_step;
-    const tl_real *zeros = m + TL_WINOGRAD_ELEMENTS * plan->destination_step;
+    tl_real *m = v + plan->grid.elements * plan->source_step;
+    const tl_real *zeros = m + plan->grid.elements * plan->destination_step;
     const int64_t first = piece * plan->room;
     const int64_t count = tl_conv_minimum(plan->room, plan->grid.tiles - first);
     tl_winograd_input(&plan->grid, source, first, count, plan->sources, 0, plan->sources,

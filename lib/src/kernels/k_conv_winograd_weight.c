@@ -1,11 +1,12 @@
-/* k_conv_winograd_weight.c - backward_weight by Winograd's F(2x2, 3x3).
+/* k_conv_winograd_weight.c - backward_weight by Winograd's F(m x m, 3x3).
  *
  * The adjoint of y = A^T [(G g G^T) * (B^T d B)] A with respect to g is
  *     dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G:
- * for each of the 16 elements a matrix product [inputs, tiles] x [tiles, outputs]. Pieces of the
+ * for each of the elements a matrix product [inputs, tiles] x [tiles, outputs]. Pieces of the
  * tiles (k_conv_sum.h) and slices of the input channels are worked on apart; within them, `room`
  * tiles at a time are transformed, multiplied in registers and added to the partial gradient
- * [chunk of outputs][16][inputs][vectors of outputs]. The pieces' sum is transformed back at last.
+ * [chunk of outputs][elements][inputs][vectors of outputs]. The pieces' sum is transformed back at
+ * last.
  */
 #include "kernels/k_conv_sum.h"
 #include "kernels/k_conv_winograd.h"
@@ -44,7 +45,7 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
                         .outputs = shape->out_channels};
     const int64_t tiles = plan.grid.tiles;
     plan.room = tl_conv_minimum(WINOGRAD_WEIGHT_ROOM, tiles);
-    plan.piece_values = TL_WINOGRAD_ELEMENTS * plan.inputs * plan.outputs;
+    plan.piece_values = plan.grid.elements * plan.inputs * plan.outputs;
     plan.pieces =
         tl_conv_piece_count(shape, tl_conv_ceiling(tiles, WINOGRAD_WEIGHT_ROOM), plan.piece_values);
     plan.slices = tl_conv_minimum(
@@ -55,7 +56,7 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
     const int64_t width = slice_start(&plan, 1) + TL_LANES; /* no slice is wider */
     plan.gradient_step = tl_winograd_step(plan.room, plan.outputs);
     plan.work_values =
-        TL_WINOGRAD_ELEMENTS * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
+        plan.grid.elements * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
     size_t used = 0;
     plan.partial =
         tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.piece_values) * sizeof(tl_real));
@@ -65,39 +66,69 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
     return plan;
 }
 
-/* A dy A^T of `count` tiles from `tile` on: w [16][room][outputs]; zeros outside the image. */
-static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
-                           tl_real *w) {
+/* A dy A^T of one vector of channels of one tile, of which `rows` x `columns` gradients lie inside
+ * the image and the others are zeros: t gets the elements `step` apart. */
+TL_INLINE void gradient_vector(const int m, const tl_real *dy, int64_t row, int64_t channels,
+                               int64_t rows, int64_t columns, tl_real *to, int64_t step) {
+    const int n = m + 2;
+    tl_v t[TL_WINOGRAD_LINE][4];
+    TL_CONV_UNROLL
+    for (int j = 0; j < m; j++) {
+        tl_v column[4];
+        tl_v transformed[TL_WINOGRAD_LINE];
+        TL_CONV_UNROLL
+        for (int i = 0; i < m; i++) {
+            column[i] =
+                i < rows && j < columns ? tl_v_load(dy + i * row + j * channels) : tl_v_zero();
+        }
+        tl_winograd_gradient_line(m, column, transformed);
+        TL_CONV_UNROLL
+        for (int i = 0; i < n; i++) {
+            t[i][j] = transformed[i];
+        }
+    }
+    TL_CONV_UNROLL
+    for (int i = 0; i < n; i++) {
+        tl_v transformed[TL_WINOGRAD_LINE];
+        tl_winograd_gradient_line(m, t[i], transformed);
+        TL_CONV_UNROLL
+        for (int j = 0; j < n; j++) {
+            tl_v_store(to + (n * i + j) * step, transformed[j]);
+        }
+    }
+}
+
+/* A dy A^T of `count` tiles from `tile` on: w [elements][room][outputs]. */
+TL_INLINE void gradient_tiles_of(const int m, const weight_plan *plan, const tl_real *dy,
+                                 int64_t tile, int64_t count, tl_real *w) {
     const tl_winograd_grid *g = &plan->grid;
     const int64_t channels = plan->outputs;
     const int64_t step = plan->gradient_step;
+    const int64_t row = g->destination[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
-        const int64_t h = 2 * place.block[0];
-        const int64_t v = 2 * place.block[1];
-        const bool below = h + 1 < g->destination[0];
-        const bool right = v + 1 < g->destination[1];
-        const tl_real *corner =
-            dy + ((place.image * g->destination[0] + h) * g->destination[1] + v) * channels;
-        const int64_t row = g->destination[1] * channels;
+        const int64_t top = m * place.at[0];
+        const int64_t left = m * place.at[1];
+        const int64_t rows = g->destination[0] - top;
+        const int64_t columns = g->destination[1] - left;
+        const tl_real *from = dy + (place.image * g->destination[0] + top) * row + left * channels;
         for (int64_t c = 0; c < channels; c += TL_LANES) {
-            const tl_real *from = corner + c;
-            const tl_v zero = tl_v_zero();
-            const tl_v d00 = tl_v_load(from);
-            const tl_v d01 = right ? tl_v_load(from + channels) : zero;
-            const tl_v d10 = below ? tl_v_load(from + row) : zero;
-            const tl_v d11 = below && right ? tl_v_load(from + row + channels) : zero;
-            const tl_v left[4] = {d00, d00 + d10, d00 - d10, zero - d10};
-            const tl_v side[4] = {d01, d01 + d11, d01 - d11, zero - d11};
             tl_real *to = w + t * channels + c;
-            TL_CONV_UNROLL
-            for (int i = 0; i < 4; i++) {
-                tl_v_store(to + (4 * i) * step, left[i]);
-                tl_v_store(to + (4 * i + 1) * step, left[i] + side[i]);
-                tl_v_store(to + (4 * i + 2) * step, left[i] - side[i]);
-                tl_v_store(to + (4 * i + 3) * step, zero - side[i]);
+            if (rows >= m && columns >= m) {
+                gradient_vector(m, from + c, row, channels, m, m, to, step);
+            } else {
+                gradient_vector(m, from + c, row, channels, rows, columns, to, step);
             }
         }
+    }
+}
+
+static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
+                           tl_real *w) {
+    if (plan->grid.m == 2) {
+        gradient_tiles_of(2, plan, dy, tile, count, w);
+    } else {
+        gradient_tiles_of(4, plan, dy, tile, count, w);
     }
 }
 
@@ -136,9 +167,9 @@ TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width,
 TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_real *v,
                                const tl_real *w, int64_t first, const int64_t width,
                                tl_real *partial) {
-    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    const int64_t rows = plan->grid.elements * plan->inputs;
     const int64_t v_step = tl_winograd_step(plan->room, width);
-    for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+    for (int64_t e = 0; e < plan->grid.elements; e++) {
         for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
             const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
             const tl_real *from = w + e * plan->gradient_step + chunk * 2 * TL_LANES;
@@ -172,11 +203,11 @@ static void add_products(const weight_plan *plan, int64_t count, const tl_real *
 }
 
 static void clear_slice(const weight_plan *plan, int64_t first, int64_t width, tl_real *partial) {
-    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    const int64_t rows = plan->grid.elements * plan->inputs;
     for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
         const int64_t across = tl_conv_chunk_vectors(plan->outputs, chunk) * TL_LANES;
         tl_real *start = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
-        for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+        for (int64_t e = 0; e < plan->grid.elements; e++) {
             memset(start + (e * plan->inputs + first) * across, 0,
                    (size_t)(width * across) * sizeof(tl_real));
         }
@@ -190,8 +221,8 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
     tl_real *partial = plan->partial + piece * plan->piece_values;
     tl_real *v = plan->work + thread * plan->work_values;
     const int64_t v_step = tl_winograd_step(plan->room, width);
-    tl_real *w = v + TL_WINOGRAD_ELEMENTS * v_step;
-    tl_real *zeros = w + TL_WINOGRAD_ELEMENTS * plan->gradient_step;
+    tl_real *w = v + plan->grid.elements * v_step;
+    tl_real *zeros = w + plan->grid.elements * plan->gradient_step;
     memset(zeros, 0, (size_t)width * sizeof(tl_real));
     clear_slice(plan, first, width, partial);
     const int64_t tiles = plan->grid.tiles;
@@ -211,22 +242,26 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
 }
 
 /* G^T u G of one vector of channels: 9 taps. */
-TL_INLINE void back_transform(const tl_v u[16], tl_v g[9]) {
-    const tl_real half = (tl_real)0.5;
-    tl_v t[3][4];
+TL_INLINE void back_transform(const int m, const tl_v u[TL_WINOGRAD_MOST_ELEMENTS], tl_v g[9]) {
+    const int n = m + 2;
+    tl_v t[3][TL_WINOGRAD_LINE];
     TL_CONV_UNROLL
-    for (int j = 0; j < 4; j++) {
-        const tl_v even = (u[4 + j] + u[8 + j]) * half;
-        t[0][j] = u[j] + even;
-        t[1][j] = (u[4 + j] - u[8 + j]) * half;
-        t[2][j] = even + u[12 + j];
+    for (int j = 0; j < n; j++) {
+        tl_v column[TL_WINOGRAD_LINE];
+        tl_v transformed[3];
+        TL_CONV_UNROLL
+        for (int i = 0; i < n; i++) {
+            column[i] = u[n * i + j];
+        }
+        tl_winograd_back_line(m, column, transformed);
+        TL_CONV_UNROLL
+        for (int i = 0; i < 3; i++) {
+            t[i][j] = transformed[i];
+        }
     }
     TL_CONV_UNROLL
     for (int i = 0; i < 3; i++) {
-        const tl_v even = (t[i][1] + t[i][2]) * half;
-        g[3 * i] = t[i][0] + even;
-        g[3 * i + 1] = (t[i][1] - t[i][2]) * half;
-        g[3 * i + 2] = even + t[i][3];
+        tl_winograd_back_line(m, t[i], g + 3 * i);
     }
 }
 
@@ -236,13 +271,13 @@ static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, 
     enum { MOST = TL_VECTOR_BYTES / sizeof(tl_real) };
     tl_real block[9][MOST][2 * MOST];
     const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
-    const int64_t rows = TL_WINOGRAD_ELEMENTS * plan->inputs;
+    const int64_t rows = plan->grid.elements * plan->inputs;
     const tl_real *start = plan->partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
     for (int64_t c = 0; c < TL_LANES; c++) {
         for (int64_t part = 0; part < vectors; part++) {
-            tl_v u[16];
+            tl_v u[TL_WINOGRAD_MOST_ELEMENTS];
             tl_v g[9];
-            for (int64_t e = 0; e < TL_WINOGRAD_ELEMENTS; e++) {
+            for (int64_t e = 0; e < plan->grid.elements; e++) {
                 const tl_real *from =
                     start + ((e * plan->inputs + first + c) * vectors + part) * TL_LANES;
                 u[e] = tl_v_load(from);
@@ -250,7 +285,11 @@ static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, 
                     u[e] += tl_v_load(from + piece * plan->piece_values);
                 }
             }
-            back_transform(u, g);
+            if (plan->grid.m == 2) {
+                back_transform(2, u, g);
+            } else {
+                back_transform(4, u, g);
+            }
             for (int tap = 0; tap < 9; tap++) {
                 tl_v_store(&block[tap][c][part * TL_LANES], g[tap]);
             }
