@@ -28,6 +28,8 @@
 #define LOWEST ((tl_real)-1e30)
 
 #define MAX_GROUPS 32
+/* Tasks that keep any usual number of threads busy. */
+#define ENOUGH_TASKS 64
 
 /* The rows of one head of one sample. */
 typedef struct head_rows {
@@ -501,11 +503,13 @@ static void forward(const tl_attention_problem *problem, const tl_real *q, const
     }
 }
 
-/* Groups of at least two tiles, and of more than 500 rows beyond four groups. */
+/* Groups of at least two tiles, and of more than 500 rows beyond four groups; as few as many samples
+ * and heads allow, for a tile of queries is packed once a group of keys. */
 static int64_t group_count(const tl_attention_problem *problem) {
     const int64_t rows = problem->queries < problem->keys ? problem->queries : problem->keys;
     int64_t groups = 1;
-    while (groups < MAX_GROUPS && rows / (2 * groups) >= (groups < 4 ? TILE : 500)) {
+    while (groups < MAX_GROUPS && problem->samples * problem->heads * groups < ENOUGH_TASKS &&
+           rows / (2 * groups) >= (groups < 4 ? TILE : 500)) {
         groups *= 2;
     }
     return groups;
