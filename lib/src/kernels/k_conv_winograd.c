@@ -11,10 +11,7 @@
 
 #include <omp.h>
 
-enum {
-    WINOGRAD_PIECE_BYTES = 64 << 10, /* of V and M */
-    FETCHED_LINES = 8,               /* a register block, for the next piece */
-};
+enum { WINOGRAD_PIECE_BYTES = 64 << 10 }; /* of V and M */
 
 typedef struct winograd_plan {
     tl_winograd_grid grid;
@@ -23,6 +20,7 @@ typedef struct winograd_plan {
     int64_t room;         /* tiles in a piece */
     int64_t pieces;
     int64_t source_step, destination_step; /* from an element to the next in V and M */
+    int64_t fetched;                       /* lines of the next piece, before each block */
     tl_real *transposed;                   /* weights [9][inputs][outputs], forward only */
     tl_real *weights;                      /* U */
     tl_real *work;                         /* per thread: V, M, zeros */
@@ -50,6 +48,8 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     plan.destination_step = tl_winograd_step(plan.room, plan.destinations);
     plan.work_values =
         plan.grid.elements * (plan.source_step + plan.destination_step) + plan.sources;
+    plan.fetched = tl_winograd_fetched(&plan.grid, plan.room, plan.sources + plan.destinations,
+                                       blocks * tl_conv_chunks(plan.destinations));
     size_t used = 0;
     plan.transposed =
         tl_conv_take(&base, &used, forward ? (size_t)(9 * area) * sizeof(tl_real) : 0);
@@ -150,10 +150,10 @@ static void transform_weights(const tl_conv_shape *shape, tl_conv_direction dire
 
 /* m[p][0 ... vectors-1] = v[p] u, for rows of v and m that are `length` and `outputs` apart. */
 TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_real *u, tl_real *m,
-                             int64_t outputs, const int rows, const int vectors) {
+                             int64_t outputs, int64_t fetched, const int rows, const int vectors) {
     tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
     tl_micro_clear(rows, vectors, acc);
-    fetch_some(FETCHED_LINES);
+    fetch_some(fetched);
     tl_micro_multiply(rows, vectors, length, v, length, 1, u, vectors * TL_LANES, acc);
     TL_UNROLL
     for (int p = 0; p < rows; p++) {
@@ -167,17 +167,18 @@ TL_INLINE void product_block(const tl_real *v, const int64_t length, const tl_re
 /* `count` tiles of one element and one chunk of outputs. Only the last piece has other than full
  * blocks. */
 TL_INLINE void product_sweep(int64_t count, const tl_real *v, const int64_t length,
-                             const tl_real *u, tl_real *m, int64_t outputs, const int vectors) {
+                             const tl_real *u, tl_real *m, int64_t outputs, int64_t fetched,
+                             const int vectors) {
     const int most = tl_winograd_block(vectors);
     int64_t t = 0;
     for (; t + most <= count; t += most) {
-        product_block(v + t * length, length, u, m + t * outputs, outputs, most, vectors);
+        product_block(v + t * length, length, u, m + t * outputs, outputs, fetched, most, vectors);
     }
     for (; t + 3 <= count; t += 3) {
-        product_block(v + t * length, length, u, m + t * outputs, outputs, 3, vectors);
+        product_block(v + t * length, length, u, m + t * outputs, outputs, fetched, 3, vectors);
     }
     for (; t < count; t++) {
-        product_block(v + t * length, length, u, m + t * outputs, outputs, 1, vectors);
+        product_block(v + t * length, length, u, m + t * outputs, outputs, fetched, 1, vectors);
     }
 }
 
@@ -191,9 +192,9 @@ TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real 
         for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
             const tl_real *u = plan->weights + (e * destinations + o) * sources;
             if (tl_conv_chunk_vectors(destinations, o / (2 * TL_LANES)) == 2) {
-                product_sweep(count, from, sources, u, to + o, destinations, 2);
+                product_sweep(count, from, sources, u, to + o, destinations, plan->fetched, 2);
             } else {
-                product_sweep(count, from, sources, u, to + o, destinations, 1);
+                product_sweep(count, from, sources, u, to + o, destinations, plan->fetched, 1);
             }
         }
     }

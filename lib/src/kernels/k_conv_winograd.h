@@ -199,4 +199,11 @@ TL_INLINE void tl_winograd_fetch(const tl_winograd_grid *g, int64_t first, int64
     }
 }
 
+/* How many lines of `tiles` tiles, of so many channels of source and destination together, each of
+ * `blocks` register blocks an element must ask for so that all have been asked for in the end. */
+TL_INLINE int64_t tl_winograd_fetched(const tl_winograd_grid *g, int64_t tiles, int64_t channels,
+                                      int64_t blocks) {
+    return tl_conv_ceiling(tiles * g->m * g->m * channels, FETCH_LINE * g->elements * blocks);
+}
+
 #endif

@@ -28,6 +28,7 @@ typedef struct weight_plan {
     int64_t slices; /* of the input channels */
     int64_t piece_values;
     int64_t gradient_step; /* from an element to the next in the gradient's transform */
+    int64_t fetched;       /* lines of the next tiles, before each register block */
     tl_real *partial;
     tl_real *work; /* per thread: V, the gradient's transform, zeros */
     int64_t work_values;
@@ -57,6 +58,10 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
     plan.gradient_step = tl_winograd_step(plan.room, plan.outputs);
     plan.work_values =
         plan.grid.elements * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
+    const int64_t rows = tl_winograd_block(tl_conv_chunk_vectors(plan.outputs, 0));
+    plan.fetched =
+        tl_winograd_fetched(&plan.grid, plan.room, plan.inputs + plan.outputs,
+                            tl_conv_ceiling(plan.inputs, rows) * tl_conv_chunks(plan.outputs));
     size_t used = 0;
     plan.partial =
         tl_conv_take(&base, &used, (size_t)(plan.pieces * plan.piece_values) * sizeof(tl_real));
@@ -134,10 +139,11 @@ static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t t
 
 /* sum[r] += over the tiles, v[t][r] * w[t][0 ... vectors * TL_LANES - 1], for a block of rows. */
 TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
-                           int64_t outputs, tl_real *sum, const int rows, const int vectors) {
+                           int64_t outputs, int64_t fetched, tl_real *sum, const int rows,
+                           const int vectors) {
     tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];
     tl_micro_clear(rows, vectors, acc);
-    fetch_some(count / 2); /* all of the next tiles before these are done */
+    fetch_some(fetched);
     tl_micro_multiply(rows, vectors, count, v, 1, width, w, outputs, acc);
     TL_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -152,14 +158,16 @@ TL_INLINE void outer_block(int64_t count, const tl_real *v, const int64_t width,
 /* All rows of one element and one chunk: `width` is a whole number of vectors, and of blocks or
  * half blocks. */
 TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width, const tl_real *w,
-                           int64_t outputs, tl_real *sum, const int vectors) {
+                           int64_t outputs, int64_t fetched, tl_real *sum, const int vectors) {
     const int most = tl_winograd_block(vectors);
     int64_t r = 0;
     for (; r + most <= width; r += most) {
-        outer_block(count, v + r, width, w, outputs, sum + r * vectors * TL_LANES, most, vectors);
+        outer_block(count, v + r, width, w, outputs, fetched, sum + r * vectors * TL_LANES, most,
+                    vectors);
     }
     for (; r < width; r += REST) {
-        outer_block(count, v + r, width, w, outputs, sum + r * vectors * TL_LANES, REST, vectors);
+        outer_block(count, v + r, width, w, outputs, fetched, sum + r * vectors * TL_LANES, REST,
+                    vectors);
     }
 }
 
@@ -176,9 +184,11 @@ TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_
             tl_real *sum = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk) +
                            (e * plan->inputs + first) * vectors * TL_LANES;
             if (vectors == 2) {
-                outer_sweep(count, v + e * v_step, width, from, plan->outputs, sum, 2);
+                outer_sweep(count, v + e * v_step, width, from, plan->outputs, plan->fetched, sum,
+                            2);
             } else {
-                outer_sweep(count, v + e * v_step, width, from, plan->outputs, sum, 1);
+                outer_sweep(count, v + e * v_step, width, from, plan->outputs, plan->fetched, sum,
+                            1);
             }
         }
     }
