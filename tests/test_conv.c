@@ -32,7 +32,8 @@ typedef struct conv_case {
 #define S2 IMAGE(2, 2)
 
 static const conv_case cases[] = {
-    /* Winograd, both sizes of tiles: even and odd extents, one and several chunks of channels, all paddings */
+    /* Winograd, both sizes of tiles: even and odd extents, one and several chunks of channels, all
+       paddings */
     {WINOGRAD, 3, IMAGE(8, 8), 16, 16, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 2, IMAGE(7, 7), 32, 32, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 1, IMAGE(8, 8), 64, 64, 1, .kernel = K3, .padding = P1},
@@ -50,6 +51,10 @@ static const conv_case cases[] = {
     {WINOGRAD, 3, {4, 10, 15}, 16, 32, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 2, IMAGE(16, 16), 160, 96, 1, .kernel = K3, .padding = P1},
     {WINOGRAD, 1, IMAGE(32, 32), 16, 16, 1, .kernel = K3, .padding = P1, .dilation = {3, 1, 1}},
+    {WINOGRAD, 16, IMAGE(16, 16), 32, 48, 1, .kernel = K3, .stride = S2, .padding = P1},
+    {WINOGRAD, 9, IMAGE(31, 30), 32, 32, 1, .kernel = K3, .stride = S2, .padding = P1},
+    {WINOGRAD, 7, IMAGE(29, 32), 32, 80, 1, .kernel = K3, .stride = S2, .padding = {0, 3, 1}},
+    {WINOGRAD, 5, {3, 31, 25}, 48, 32, 1, .kernel = K3, .stride = S2, .padding = {0, 1, 3}},
     /* direct: channels and extents that do not suit Winograd, the stem, strides */
     {DIRECT, 2, IMAGE(9, 8), 3, 16, 1, .kernel = K3, .padding = P1},
     {DIRECT, 3, IMAGE(14, 14), 1, 16, 1, .kernel = K3, .padding = P1},

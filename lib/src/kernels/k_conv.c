@@ -1,33 +1,11 @@
 /* k_conv.c - chooses the kernel for a shape and direction, counts FLOPs, sums bias gradients. */
 #include "kernels/k_conv_common.h"
-#include "kernels/k_conv_winograd_lines.h"
+#include "kernels/k_conv_winograd_choice.h"
 
 /* ------------------------------------------------------------------ which kernel */
 
-/* Fewer channels than this and the transforms outweigh the products that Winograd saves. */
-enum { WINOGRAD_MINIMUM_CHANNELS = 16 };
-
 static bool is_depthwise(const tl_conv_shape *s) {
     return s->groups > 1 && s->groups == s->in_channels && s->groups == s->out_channels;
-}
-
-/* Images (any depth of them) with a 3x3 kernel that Winograd's blocks suit. */
-static bool suits_winograd(const tl_conv_shape *s) {
-    static const int64_t kernel[3] = {1, 3, 3};
-    double covered = 1; /* computed over wanted: odd extents compute a row or column too much */
-    for (int d = 0; d < 3; d++) {
-        if (s->kernel[d] != kernel[d] || s->stride[d] != 1 ||
-            (s->dilation[d] != 1 && s->kernel[d] > 1)) {
-            return false;
-        }
-    }
-    for (int d = 1; d < 3; d++) {
-        covered *= (double)(s->out[d] + s->out[d] % 2) / (double)s->out[d];
-    }
-    return s->padding[0] == 0 && s->groups == 1 && covered <= 1.5 &&
-           s->in_channels % TL_LANES == 0 && s->out_channels % TL_LANES == 0 &&
-           s->in_channels >= WINOGRAD_MINIMUM_CHANNELS &&
-           s->out_channels >= WINOGRAD_MINIMUM_CHANNELS;
 }
 
 static bool is_rows(const tl_conv_shape *s) {
@@ -40,11 +18,10 @@ static bool is_rows(const tl_conv_shape *s) {
 }
 
 static tl_conv_path conv_path(const tl_conv_shape *shape, tl_conv_direction direction) {
-    (void)direction; /* all three directions agree so far */
     if (is_depthwise(shape)) {
         return TL_CONV_PATH_DEPTHWISE;
     }
-    if (suits_winograd(shape)) {
+    if (tl_winograd_suits(shape, direction)) {
         return TL_CONV_PATH_WINOGRAD;
     }
     return is_rows(shape) ? TL_CONV_PATH_ROWS : TL_CONV_PATH_DIRECT;
@@ -122,23 +99,24 @@ static void conv_backward_weight(const tl_conv_shape *shape, const tl_real *x, c
     weight_kernels(&s)->backward_weight(&s, x, dy, dweight, accumulate, scratch, threads);
 }
 
-/* Winograd: (m + 2)^2 products of channels a tile and the transforms of its lines, for each channel
- * on the way in and on the way out. Otherwise what the definition says. */
+/* Winograd: the products of channels of a tile's elements and the transforms of its lines, for each
+ * channel on the way in and on the way out. Otherwise what the definition says. */
 static double conv_flops(const tl_conv_shape *s, tl_conv_direction direction) {
     if (conv_path(s, direction) != TL_CONV_PATH_WINOGRAD) {
         return tl_conv_direct_flops(s);
     }
     const bool back = direction == TL_CONV_BACKWARD_INPUT;
-    const int m = tl_winograd_size(s, direction);
+    const tl_winograd_kind kind = tl_winograd_choose(s, direction);
+    const tl_winograd_line line = tl_winograd_line_of(kind);
     const int64_t *wanted = back ? s->in : s->out;
-    const double tiles = (double)(s->batch * wanted[0] * tl_conv_ceiling(wanted[1], m)) *
-                         (double)tl_conv_ceiling(wanted[2], m);
+    const double tiles = (double)(s->batch * wanted[0] * tl_conv_ceiling(wanted[1], line.outputs)) *
+                         (double)tl_conv_ceiling(wanted[2], line.outputs);
     const double inputs = (double)(back ? s->out_channels : s->in_channels);
     const double outputs = (double)(back ? s->in_channels : s->out_channels);
-    return tiles * (2 * (m + 2) * (m + 2) * inputs * outputs + tl_winograd_input_flops(m) * inputs +
-                    (direction == TL_CONV_BACKWARD_WEIGHT ? tl_winograd_gradient_flops(m)
-                                                          : tl_winograd_output_flops(m)) *
-                        outputs);
+    const double last = direction == TL_CONV_BACKWARD_WEIGHT ? tl_winograd_gradient_flops(kind)
+                                                             : tl_winograd_output_flops(kind);
+    return tiles * (2 * line.elements * line.elements * inputs * outputs +
+                    tl_winograd_input_flops(kind) * inputs + last * outputs);
 }
 
 /* ------------------------------------------------------------------ bias */

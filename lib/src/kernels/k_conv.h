@@ -9,8 +9,8 @@
  * A transposed convolution is the same three functions with forward and backward_input exchanged.
  * No im2col buffer is ever written. Which kernel a shape takes is told by `path`:
  *
- *   winograd   3x3, stride 1, dilation 1, one group, channels multiples of the vector
- *              (k_conv_winograd.c, k_conv_winograd_weight.c)
+ *   winograd   3x3, stride 1 or 2, dilation 1, one group, channels multiples of the vector
+ *              (k_conv_winograd_choice.h; k_conv_winograd.c, k_conv_winograd_weight.c)
  *   depthwise  one channel a group, vectorised over the channels (k_conv_depthwise.c)
  *   rows       1x1 with stride 1: a plain matrix product on the rows of x, nothing is copied
  *   direct     everything else: products of zero-padded tiles; backward_input with a stride runs

@@ -67,22 +67,4 @@ static inline double tl_conv_direct_flops(const tl_conv_shape *s) {
     return flops;
 }
 
-/* ------------------------------------------------------------------ Winograd's tiles */
-
-/* What the transforms of weights cost, in tiles: few tiles do not repay the larger transform. */
-enum { TL_WINOGRAD_WEIGHTS = 16 };
-
-/* The work of m x m tiles of the destination, (m + 2)^2 products of channels each. */
-static inline int64_t tl_winograd_work(const tl_conv_shape *s, const int64_t *wanted, int64_t m) {
-    const int64_t tiles =
-        s->batch * wanted[0] * tl_conv_ceiling(wanted[1], m) * tl_conv_ceiling(wanted[2], m);
-    return (m + 2) * (m + 2) * (tiles + TL_WINOGRAD_WEIGHTS);
-}
-
-/* m of a 3x3 convolution's F(m x m, 3x3), 2 or 4: the one with less work. */
-static inline int tl_winograd_size(const tl_conv_shape *s, tl_conv_direction direction) {
-    const int64_t *wanted = direction == TL_CONV_BACKWARD_INPUT ? s->in : s->out;
-    return tl_winograd_work(s, wanted, 4) < tl_winograd_work(s, wanted, 2) ? 4 : 2;
-}
-
 #endif

@@ -1,7 +1,7 @@
 /* k_conv_winograd.c - forward, and backward_input as forward with flipped, transposed weights.
  *
- * Once a call: the weights' transform U [elements][chunk][inputs][vectors of outputs]. Then, for
- * pieces of `room` tiles (m x m outputs, image after image): the input transform V
+ * Once a call: the weights' transform U [weights][chunk][inputs][vectors of outputs]. Then, for
+ * pieces of `room` tiles (image after image): the input transform V
  * [elements][room][inputs], for each of the elements M = V U in register blocks of tiles x outputs,
  * and the output transform of M [elements][room][outputs]. V and M stay in the first- or
  * second-level cache, a chunk of U is read once a piece. Odd extents are covered by tiles that
@@ -48,13 +48,12 @@ static winograd_plan make_plan(const tl_conv_shape *shape, tl_conv_direction dir
     plan.destination_step = tl_winograd_step(plan.room, plan.destinations);
     plan.work_values =
         plan.grid.elements * (plan.source_step + plan.destination_step) + plan.sources;
-    plan.fetched = tl_winograd_fetched(&plan.grid, plan.room, plan.sources + plan.destinations,
+    plan.fetched = tl_winograd_fetched(&plan.grid, plan.room, plan.sources, plan.destinations,
                                        blocks * tl_conv_chunks(plan.destinations));
     size_t used = 0;
     plan.transposed =
         tl_conv_take(&base, &used, forward ? (size_t)(9 * area) * sizeof(tl_real) : 0);
-    plan.weights =
-        tl_conv_take(&base, &used, (size_t)(plan.grid.elements * area) * sizeof(tl_real));
+    plan.weights = tl_conv_take(&base, &used, (size_t)(plan.grid.weights * area) * sizeof(tl_real));
     plan.work =
         tl_conv_take(&base, &used, (size_t)threads * (size_t)plan.work_values * sizeof(tl_real));
     plan.bytes = used;
@@ -75,30 +74,29 @@ static void transpose(const tl_real *from, int64_t outputs, int64_t columns, int
     }
 }
 
-/* G g G^T of one vector of channels: tap t of g at g + taps[t], u gets the elements `step` apart.
- */
-TL_INLINE void weight_vector(const int m, const tl_real *g, const int64_t *taps, tl_real *u,
-                             int64_t step) {
-    const int n = m + 2;
-    tl_v t[TL_WINOGRAD_LINE][3];
+/* G g G^T of one vector of channels: tap t of g at g + taps[t], u gets the weights `step` apart. */
+TL_INLINE void weight_vector(tl_winograd_kind kind, const tl_real *g, const int64_t *taps,
+                             tl_real *u, int64_t step) {
+    const int weights = tl_winograd_line_of(kind).weights;
+    tl_v t[TL_WINOGRAD_WEIGHTS][3];
     TL_CONV_UNROLL
     for (int j = 0; j < 3; j++) {
         const tl_v column[3] = {tl_v_load(g + taps[j]), tl_v_load(g + taps[3 + j]),
                                 tl_v_load(g + taps[6 + j])};
-        tl_v transformed[TL_WINOGRAD_LINE];
-        tl_winograd_weight_line(m, column, transformed);
+        tl_v transformed[TL_WINOGRAD_WEIGHTS];
+        tl_winograd_weight_line(kind, column, transformed);
         TL_CONV_UNROLL
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < weights; i++) {
             t[i][j] = transformed[i];
         }
     }
     TL_CONV_UNROLL
-    for (int i = 0; i < n; i++) {
-        tl_v transformed[TL_WINOGRAD_LINE];
-        tl_winograd_weight_line(m, t[i], transformed);
+    for (int i = 0; i < weights; i++) {
+        tl_v transformed[TL_WINOGRAD_WEIGHTS];
+        tl_winograd_weight_line(kind, t[i], transformed);
         TL_CONV_UNROLL
-        for (int j = 0; j < n; j++) {
-            tl_v_store(u + (n * i + j) * step, transformed[j]);
+        for (int j = 0; j < weights; j++) {
+            tl_v_store(u + (weights * i + j) * step, transformed[j]);
         }
     }
 }
@@ -112,11 +110,9 @@ static void transform_weight_row(const winograd_plan *plan, int64_t source, cons
         const int64_t width = tl_conv_chunk_vectors(plan->destinations, chunk) * TL_LANES;
         tl_real *u = plan->weights + chunk * 2 * TL_LANES * plan->sources + source * width +
                      o % (2 * TL_LANES);
-        if (plan->grid.m == 2) {
-            weight_vector(2, from + o, taps, u, area);
-        } else {
-            weight_vector(4, from + o, taps, u, area);
-        }
+#define CALL(kind) weight_vector(kind, from + o, taps, u, area)
+        TL_WINOGRAD_FOR_KIND(plan->grid.kind, CALL)
+#undef CALL
     }
 }
 
@@ -131,7 +127,7 @@ static void transform_weights(const tl_conv_shape *shape, tl_conv_direction dire
         taps[t] = forward ? t * area : (8 - t) * shape->in_channels;
     }
     const int64_t row = forward ? shape->out_channels : columns;
-    const int team = tl_conv_threads((double)(plan->grid.elements * area), threads);
+    const int team = tl_conv_threads((double)(plan->grid.weights * area), threads);
 #pragma omp parallel num_threads(team) if (team > 1)
     {
         if (forward) {
@@ -189,8 +185,9 @@ TL_INLINE void multiply(const winograd_plan *plan, int64_t count, const tl_real 
     for (int64_t e = 0; e < plan->grid.elements; e++) {
         const tl_real *from = v + e * plan->source_step;
         tl_real *to = m + e * plan->destination_step;
+        const tl_real *weights = plan->weights + plan->grid.weights_of[e] * destinations * sources;
         for (int64_t o = 0; o < destinations; o += 2 * TL_LANES) {
-            const tl_real *u = plan->weights + (e * destinations + o) * sources;
+            const tl_real *u = weights + o * sources;
             if (tl_conv_chunk_vectors(destinations, o / (2 * TL_LANES)) == 2) {
                 product_sweep(count, from, sources, u, to + o, destinations, plan->fetched, 2);
             } else {
@@ -217,47 +214,48 @@ static void products(const winograd_plan *plan, int64_t count, const tl_real *v,
     }
 }
 
-/* A^T t A of one vector of channels: m x m outputs, to which the bias is added. */
-TL_INLINE void output_vector(const int m, const tl_real *products, int64_t step, tl_v bias,
-                             tl_v y[4][4]) {
-    const int n = m + 2;
-    tl_v t[4][TL_WINOGRAD_LINE];
+/* A^T t A of one vector of channels: a tile's outputs, to which the bias is added. */
+TL_INLINE void output_vector(tl_winograd_kind kind, const tl_real *products, int64_t step,
+                             tl_v bias, tl_v y[TL_WINOGRAD_OUTPUTS][TL_WINOGRAD_OUTPUTS]) {
+    const tl_winograd_line line = tl_winograd_line_of(kind);
+    tl_v t[TL_WINOGRAD_OUTPUTS][TL_WINOGRAD_ELEMENTS];
     TL_CONV_UNROLL
-    for (int j = 0; j < n; j++) {
-        tl_v column[TL_WINOGRAD_LINE];
-        tl_v transformed[4];
+    for (int j = 0; j < line.elements; j++) {
+        tl_v column[TL_WINOGRAD_ELEMENTS];
+        tl_v transformed[TL_WINOGRAD_OUTPUTS];
         TL_CONV_UNROLL
-        for (int i = 0; i < n; i++) {
-            column[i] = tl_v_load(products + (n * i + j) * step);
+        for (int i = 0; i < line.elements; i++) {
+            column[i] = tl_v_load(products + (line.elements * i + j) * step);
         }
-        tl_winograd_output_line(m, column, transformed);
+        tl_winograd_output_line(kind, column, transformed);
         TL_CONV_UNROLL
-        for (int i = 0; i < m; i++) {
+        for (int i = 0; i < line.outputs; i++) {
             t[i][j] = transformed[i];
         }
     }
     TL_CONV_UNROLL
-    for (int i = 0; i < m; i++) {
-        tl_winograd_output_line(m, t[i], y[i]);
+    for (int i = 0; i < line.outputs; i++) {
+        tl_winograd_output_line(kind, t[i], y[i]);
         TL_CONV_UNROLL
-        for (int j = 0; j < m; j++) {
+        for (int j = 0; j < line.outputs; j++) {
             y[i][j] += bias;
         }
     }
 }
 
-/* One tile: m x m outputs at y, or the `rows` x `columns` of them that lie inside the image. */
-TL_INLINE void output_tile(const int m, const tl_real *products, int64_t step, int64_t channels,
-                           const tl_real *bias, int64_t rows, int64_t columns, int64_t row,
-                           tl_real *y, bool accumulate) {
+/* One tile: the outputs at y, or the `rows` x `columns` of them that lie inside the image. */
+TL_INLINE void output_tile(tl_winograd_kind kind, const tl_real *products, int64_t step,
+                           int64_t channels, const tl_real *bias, int64_t rows, int64_t columns,
+                           int64_t row, tl_real *y, bool accumulate) {
+    const int outputs = tl_winograd_line_of(kind).outputs;
     for (int64_t c = 0; c < channels; c += TL_LANES) {
-        tl_v values[4][4];
-        output_vector(m, products + c, step, bias != NULL ? tl_v_load(bias + c) : tl_v_zero(),
+        tl_v values[TL_WINOGRAD_OUTPUTS][TL_WINOGRAD_OUTPUTS];
+        output_vector(kind, products + c, step, bias != NULL ? tl_v_load(bias + c) : tl_v_zero(),
                       values);
         TL_CONV_UNROLL
-        for (int i = 0; i < m; i++) {
+        for (int i = 0; i < outputs; i++) {
             TL_CONV_UNROLL
-            for (int j = 0; j < m; j++) {
+            for (int j = 0; j < outputs; j++) {
                 if (i < rows && j < columns) {
                     tl_real *to = y + i * row + j * channels + c;
                     tl_v_store(to, accumulate ? values[i][j] + tl_v_load(to) : values[i][j]);
@@ -268,25 +266,26 @@ TL_INLINE void output_tile(const int m, const tl_real *products, int64_t step, i
 }
 
 /* Output transform of `count` tiles from `tile` on. */
-TL_INLINE void output_tiles_of(const int m, const winograd_plan *plan, int64_t tile, int64_t count,
-                               const tl_real *products, const tl_real *bias, tl_real *y,
-                               bool accumulate) {
+TL_INLINE void output_tiles_of(tl_winograd_kind kind, const winograd_plan *plan, int64_t tile,
+                               int64_t count, const tl_real *products, const tl_real *bias,
+                               tl_real *y, bool accumulate) {
     const tl_winograd_grid *g = &plan->grid;
+    const int64_t outputs = tl_winograd_line_of(kind).outputs;
     const int64_t channels = plan->destinations;
     const int64_t step = plan->destination_step;
     const int64_t row = g->destination[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
-        const int64_t h = m * place.at[0];
-        const int64_t w = m * place.at[1];
+        const int64_t h = outputs * place.at[0];
+        const int64_t w = outputs * place.at[1];
         const int64_t rows = g->destination[0] - h;
         const int64_t columns = g->destination[1] - w;
         const tl_real *from = products + t * channels;
         tl_real *to = y + (place.image * g->destination[0] + h) * row + w * channels;
-        if (rows >= m && columns >= m && !accumulate) {
-            output_tile(m, from, step, channels, bias, m, m, row, to, false);
+        if (rows >= outputs && columns >= outputs && !accumulate) {
+            output_tile(kind, from, step, channels, bias, outputs, outputs, row, to, false);
         } else {
-            output_tile(m, from, step, channels, bias, rows, columns, row, to, accumulate);
+            output_tile(kind, from, step, channels, bias, rows, columns, row, to, accumulate);
         }
     }
 }
@@ -294,11 +293,9 @@ TL_INLINE void output_tiles_of(const int m, const winograd_plan *plan, int64_t t
 static void output_tiles(const winograd_plan *plan, int64_t tile, int64_t count,
                          const tl_real *products, const tl_real *bias, tl_real *y,
                          bool accumulate) {
-    if (plan->grid.m == 2) {
-        output_tiles_of(2, plan, tile, count, products, bias, y, accumulate);
-    } else {
-        output_tiles_of(4, plan, tile, count, products, bias, y, accumulate);
-    }
+#define CALL(kind) output_tiles_of(kind, plan, tile, count, products, bias, y, accumulate)
+    TL_WINOGRAD_FOR_KIND(plan->grid.kind, CALL)
+#undef CALL
 }
 
 static void run_piece(const winograd_plan *plan, int64_t piece, const tl_real *source,
@@ -308,8 +305,8 @@ static void run_piece(const winograd_plan *plan, int64_t piece, const tl_real *s
     const tl_real *zeros = m + plan->grid.elements * plan->destination_step;
     const int64_t first = piece * plan->room;
     const int64_t count = tl_conv_minimum(plan->room, plan->grid.tiles - first);
-    tl_winograd_input(&plan->grid, source, first, count, plan->sources, 0, plan->sources,
-                      plan->source_step, zeros, v);
+    tl_winograd_input[plan->grid.kind](&plan->grid, source, first, count, plan->sources, 0,
+                                       plan->sources, plan->source_step, zeros, v);
     tl_winograd_fetch(&plan->grid, first + count,
                       tl_conv_minimum(plan->grid.tiles, first + count + plan->room), source,
                       plan->sources, destination, plan->destinations);

@@ -1,11 +1,11 @@
-/* k_conv_winograd_weight.c - backward_weight by Winograd's F(m x m, 3x3).
+/* k_conv_winograd_weight.c - backward_weight by Winograd's algorithms.
  *
  * The adjoint of y = A^T [(G g G^T) * (B^T d B)] A with respect to g is
  *     dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G:
  * for each of the elements a matrix product [inputs, tiles] x [tiles, outputs]. Pieces of the
  * tiles (k_conv_sum.h) and slices of the input channels are worked on apart; within them, `room`
  * tiles at a time are transformed, multiplied in registers and added to the partial gradient
- * [chunk of outputs][elements][inputs][vectors of outputs]. The pieces' sum is transformed back at
+ * [chunk of outputs][weights][inputs][vectors of outputs]. The pieces' sum is transformed back at
  * last.
  */
 #include "kernels/k_conv_sum.h"
@@ -46,7 +46,7 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
                         .outputs = shape->out_channels};
     const int64_t tiles = plan.grid.tiles;
     plan.room = tl_conv_minimum(WINOGRAD_WEIGHT_ROOM, tiles);
-    plan.piece_values = plan.grid.elements * plan.inputs * plan.outputs;
+    plan.piece_values = plan.grid.weights * plan.inputs * plan.outputs;
     plan.pieces =
         tl_conv_piece_count(shape, tl_conv_ceiling(tiles, WINOGRAD_WEIGHT_ROOM), plan.piece_values);
     plan.slices = tl_conv_minimum(
@@ -60,7 +60,7 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
         plan.grid.elements * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
     const int64_t rows = tl_winograd_block(tl_conv_chunk_vectors(plan.outputs, 0));
     plan.fetched =
-        tl_winograd_fetched(&plan.grid, plan.room, plan.inputs + plan.outputs,
+        tl_winograd_fetched(&plan.grid, plan.room, plan.inputs, plan.outputs,
                             tl_conv_ceiling(plan.inputs, rows) * tl_conv_chunks(plan.outputs));
     size_t used = 0;
     plan.partial =
@@ -72,57 +72,59 @@ static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base
 }
 
 /* A dy A^T of one vector of channels of one tile, of which `rows` x `columns` gradients lie inside
- * the image and the others are zeros: t gets the elements `step` apart. */
-TL_INLINE void gradient_vector(const int m, const tl_real *dy, int64_t row, int64_t channels,
-                               int64_t rows, int64_t columns, tl_real *to, int64_t step) {
-    const int n = m + 2;
-    tl_v t[TL_WINOGRAD_LINE][4];
+ * the image and the others are zeros: `to` gets the elements `step` apart. */
+TL_INLINE void gradient_vector(tl_winograd_kind kind, const tl_real *dy, int64_t row,
+                               int64_t channels, int64_t rows, int64_t columns, tl_real *to,
+                               int64_t step) {
+    const tl_winograd_line line = tl_winograd_line_of(kind);
+    tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_OUTPUTS];
     TL_CONV_UNROLL
-    for (int j = 0; j < m; j++) {
-        tl_v column[4];
-        tl_v transformed[TL_WINOGRAD_LINE];
+    for (int j = 0; j < line.outputs; j++) {
+        tl_v column[TL_WINOGRAD_OUTPUTS];
+        tl_v transformed[TL_WINOGRAD_ELEMENTS];
         TL_CONV_UNROLL
-        for (int i = 0; i < m; i++) {
+        for (int i = 0; i < line.outputs; i++) {
             column[i] =
                 i < rows && j < columns ? tl_v_load(dy + i * row + j * channels) : tl_v_zero();
         }
-        tl_winograd_gradient_line(m, column, transformed);
+        tl_winograd_gradient_line(kind, column, transformed);
         TL_CONV_UNROLL
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < line.elements; i++) {
             t[i][j] = transformed[i];
         }
     }
     TL_CONV_UNROLL
-    for (int i = 0; i < n; i++) {
-        tl_v transformed[TL_WINOGRAD_LINE];
-        tl_winograd_gradient_line(m, t[i], transformed);
+    for (int i = 0; i < line.elements; i++) {
+        tl_v transformed[TL_WINOGRAD_ELEMENTS];
+        tl_winograd_gradient_line(kind, t[i], transformed);
         TL_CONV_UNROLL
-        for (int j = 0; j < n; j++) {
-            tl_v_store(to + (n * i + j) * step, transformed[j]);
+        for (int j = 0; j < line.elements; j++) {
+            tl_v_store(to + (line.elements * i + j) * step, transformed[j]);
         }
     }
 }
 
 /* A dy A^T of `count` tiles from `tile` on: w [elements][room][outputs]. */
-TL_INLINE void gradient_tiles_of(const int m, const weight_plan *plan, const tl_real *dy,
+TL_INLINE void gradient_tiles_of(tl_winograd_kind kind, const weight_plan *plan, const tl_real *dy,
                                  int64_t tile, int64_t count, tl_real *w) {
     const tl_winograd_grid *g = &plan->grid;
+    const int64_t outputs = tl_winograd_line_of(kind).outputs;
     const int64_t channels = plan->outputs;
     const int64_t step = plan->gradient_step;
     const int64_t row = g->destination[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
-        const int64_t top = m * place.at[0];
-        const int64_t left = m * place.at[1];
+        const int64_t top = outputs * place.at[0];
+        const int64_t left = outputs * place.at[1];
         const int64_t rows = g->destination[0] - top;
         const int64_t columns = g->destination[1] - left;
         const tl_real *from = dy + (place.image * g->destination[0] + top) * row + left * channels;
         for (int64_t c = 0; c < channels; c += TL_LANES) {
             tl_real *to = w + t * channels + c;
-            if (rows >= m && columns >= m) {
-                gradient_vector(m, from + c, row, channels, m, m, to, step);
+            if (rows >= outputs && columns >= outputs) {
+                gradient_vector(kind, from + c, row, channels, outputs, outputs, to, step);
             } else {
-                gradient_vector(m, from + c, row, channels, rows, columns, to, step);
+                gradient_vector(kind, from + c, row, channels, rows, columns, to, step);
             }
         }
     }
@@ -130,10 +132,12 @@ TL_INLINE void gradient_tiles_of(const int m, const weight_plan *plan, const tl_
 
 static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
                            tl_real *w) {
-    if (plan->grid.m == 2) {
-        gradient_tiles_of(2, plan, dy, tile, count, w);
+    if (plan->grid.kind == TL_WINOGRAD_2) {
+        gradient_tiles_of(TL_WINOGRAD_2, plan, dy, tile, count, w);
+    } else if (plan->grid.kind == TL_WINOGRAD_4) {
+        gradient_tiles_of(TL_WINOGRAD_4, plan, dy, tile, count, w);
     } else {
-        gradient_tiles_of(4, plan, dy, tile, count, w);
+        gradient_tiles_of(TL_WINOGRAD_STRIDED, plan, dy, tile, count, w);
     }
 }
 
@@ -175,14 +179,15 @@ TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width,
 TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_real *v,
                                const tl_real *w, int64_t first, const int64_t width,
                                tl_real *partial) {
-    const int64_t rows = plan->grid.elements * plan->inputs;
+    const int64_t rows = plan->grid.weights * plan->inputs;
     const int64_t v_step = tl_winograd_step(plan->room, width);
     for (int64_t e = 0; e < plan->grid.elements; e++) {
+        const int64_t weights = plan->grid.weights_of[e];
         for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
             const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
             const tl_real *from = w + e * plan->gradient_step + chunk * 2 * TL_LANES;
             tl_real *sum = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk) +
-                           (e * plan->inputs + first) * vectors * TL_LANES;
+                           (weights * plan->inputs + first) * vectors * TL_LANES;
             if (vectors == 2) {
                 outer_sweep(count, v + e * v_step, width, from, plan->outputs, plan->fetched, sum,
                             2);
@@ -213,11 +218,11 @@ static void add_products(const weight_plan *plan, int64_t count, const tl_real *
 }
 
 static void clear_slice(const weight_plan *plan, int64_t first, int64_t width, tl_real *partial) {
-    const int64_t rows = plan->grid.elements * plan->inputs;
+    const int64_t rows = plan->grid.weights * plan->inputs;
     for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
         const int64_t across = tl_conv_chunk_vectors(plan->outputs, chunk) * TL_LANES;
         tl_real *start = partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
-        for (int64_t e = 0; e < plan->grid.elements; e++) {
+        for (int64_t e = 0; e < plan->grid.weights; e++) {
             memset(start + (e * plan->inputs + first) * across, 0,
                    (size_t)(width * across) * sizeof(tl_real));
         }
@@ -239,8 +244,8 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
     const int64_t end = tiles * (piece + 1) / plan->pieces;
     for (int64_t tile = tiles * piece / plan->pieces; tile < end; tile += plan->room) {
         const int64_t count = tl_conv_minimum(plan->room, end - tile);
-        tl_winograd_input(&plan->grid, x, tile, count, plan->inputs, first, width, v_step, zeros,
-                          v);
+        tl_winograd_input[plan->grid.kind](&plan->grid, x, tile, count, plan->inputs, first, width,
+                                           v_step, zeros, v);
         gradient_tiles(plan, dy, tile, count, w);
         if (plan->slices == 1) { /* of several, each would ask for all of x */
             tl_winograd_fetch(&plan->grid, tile + count,
@@ -252,18 +257,18 @@ static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, con
 }
 
 /* G^T u G of one vector of channels: 9 taps. */
-TL_INLINE void back_transform(const int m, const tl_v u[TL_WINOGRAD_MOST_ELEMENTS], tl_v g[9]) {
-    const int n = m + 2;
-    tl_v t[3][TL_WINOGRAD_LINE];
+TL_INLINE void back_transform_of(tl_winograd_kind kind, const tl_v *u, tl_v g[9]) {
+    const int weights = tl_winograd_line_of(kind).weights;
+    tl_v t[3][TL_WINOGRAD_WEIGHTS];
     TL_CONV_UNROLL
-    for (int j = 0; j < n; j++) {
-        tl_v column[TL_WINOGRAD_LINE];
+    for (int j = 0; j < weights; j++) {
+        tl_v column[TL_WINOGRAD_WEIGHTS];
         tl_v transformed[3];
         TL_CONV_UNROLL
-        for (int i = 0; i < n; i++) {
-            column[i] = u[n * i + j];
+        for (int i = 0; i < weights; i++) {
+            column[i] = u[weights * i + j];
         }
-        tl_winograd_back_line(m, column, transformed);
+        tl_winograd_back_line(kind, column, transformed);
         TL_CONV_UNROLL
         for (int i = 0; i < 3; i++) {
             t[i][j] = transformed[i];
@@ -271,7 +276,17 @@ TL_INLINE void back_transform(const int m, const tl_v u[TL_WINOGRAD_MOST_ELEMENT
     }
     TL_CONV_UNROLL
     for (int i = 0; i < 3; i++) {
-        tl_winograd_back_line(m, t[i], g + 3 * i);
+        tl_winograd_back_line(kind, t[i], g + 3 * i);
+    }
+}
+
+static void back_transform(tl_winograd_kind kind, const tl_v *u, tl_v g[9]) {
+    if (kind == TL_WINOGRAD_2) {
+        back_transform_of(TL_WINOGRAD_2, u, g);
+    } else if (kind == TL_WINOGRAD_4) {
+        back_transform_of(TL_WINOGRAD_4, u, g);
+    } else {
+        back_transform_of(TL_WINOGRAD_STRIDED, u, g);
     }
 }
 
@@ -281,13 +296,13 @@ static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, 
     enum { MOST = TL_VECTOR_BYTES / sizeof(tl_real) };
     tl_real block[9][MOST][2 * MOST];
     const int vectors = tl_conv_chunk_vectors(plan->outputs, chunk);
-    const int64_t rows = plan->grid.elements * plan->inputs;
+    const int64_t rows = plan->grid.weights * plan->inputs;
     const tl_real *start = plan->partial + tl_conv_chunk_start(plan->outputs, rows, 0, chunk);
     for (int64_t c = 0; c < TL_LANES; c++) {
         for (int64_t part = 0; part < vectors; part++) {
-            tl_v u[TL_WINOGRAD_MOST_ELEMENTS];
+            tl_v u[TL_WINOGRAD_TILE_WEIGHTS];
             tl_v g[9];
-            for (int64_t e = 0; e < plan->grid.elements; e++) {
+            for (int64_t e = 0; e < plan->grid.weights; e++) {
                 const tl_real *from =
                     start + ((e * plan->inputs + first + c) * vectors + part) * TL_LANES;
                 u[e] = tl_v_load(from);
@@ -295,11 +310,7 @@ static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, 
                     u[e] += tl_v_load(from + piece * plan->piece_values);
                 }
             }
-            if (plan->grid.m == 2) {
-                back_transform(2, u, g);
-            } else {
-                back_transform(4, u, g);
-            }
+            back_transform(plan->grid.kind, u, g);
             for (int tap = 0; tap < 9; tap++) {
                 tl_v_store(&block[tap][c][part * TL_LANES], g[tap]);
             }
