@@ -97,6 +97,55 @@ START_TEST(released_results_are_computed_again) {
 }
 END_TEST
 
+/* Two residual blocks of linear layers; the second keeps its sum, as the first one's is made again.
+ */
+static tl_cost run_blocks(tl_array x, tl_tensor *weight, bool release, tl_real *dx) {
+    tl_tape *tape = tl_tape_create(NULL);
+    tl_tensor *in = tl_input_with_grad(tape, &x);
+    tl_tensor *stem = tl_linear(tape, in, weight, NULL);
+    tl_tensor *inner = tl_batch_norm_relu(tape, stem, NULL, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *second = tl_linear(tape, inner, weight, NULL);
+    tl_tensor *sum = tl_batch_norm_relu(tape, second, stem, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *third = tl_linear(tape, sum, weight, NULL);
+    tl_tensor *last = tl_batch_norm_relu(tape, third, sum, NULL, NULL, NULL, NULL, NULL);
+    tl_tensor *loss = tl_sum(tape, tl_mul(tape, last, last), 0, NULL, false);
+    if (release) {
+        tl_tensor *const results[] = {stem, inner, second, sum, third, last};
+        for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+            tl_release(tape, results[i]);
+        }
+    }
+    const tl_cost cost = tl_tape_cost(tape);
+    ck_assert_msg(tl_backward(tape, loss) == TL_OK, "%s", tl_tape_error(tape)->message);
+    memcpy(dx, tl_tensor_grad(in), (size_t)tl_tensor_size(in) * sizeof *dx);
+    tl_tape_free(tape);
+    return cost;
+}
+
+START_TEST(every_second_sum_is_computed_again) {
+    enum { ROWS = 40, CHANNELS = 6, SIZE = ROWS * CHANNELS };
+    tl_real *values = random_values(SIZE, 3, -1, 2);
+    tl_real kept_dx[SIZE];
+    tl_real dx[SIZE];
+    tl_context *context = tl_context_create(NULL);
+    tl_tensor *weight = tl_tensor_create(context, 2, (int64_t[]){CHANNELS, CHANNELS}, true, NULL);
+    fill_uniform(tl_tensor_data(weight), CHANNELS * CHANNELS, 5, -1, 1);
+    const tl_array x = array_of(2, (int64_t[]){ROWS, CHANNELS}, values);
+    const tl_cost kept = run_blocks(x, weight, false, kept_dx);
+    tl_real dweight[CHANNELS * CHANNELS];
+    memcpy(dweight, tl_tensor_grad(weight), sizeof dweight);
+    tl_tensor_clear_grad(weight);
+    const tl_cost made_again = run_blocks(x, weight, true, dx);
+    assert_same_bits("dx", SIZE, dx, kept_dx);
+    assert_same_bits("dweight", CHANNELS * CHANNELS, tl_tensor_grad(weight), dweight);
+    ck_assert_uint_eq(kept.saved_bytes - made_again.saved_bytes, 2 * SIZE * sizeof(tl_real));
+    ck_assert(made_again.backward_flops_executed > kept.backward_flops_executed);
+    tl_tensor_free(weight);
+    tl_context_free(context);
+    free(values);
+}
+END_TEST
+
 START_TEST(parameters_freed_before_the_tape) {
     tl_context *context = tl_context_create(NULL);
     tl_tape *tape = tl_tape_create(context);
@@ -632,6 +681,7 @@ int main(void) {
     tcase_add_test(test_case, cost_report);
     tcase_add_test(test_case, second_step_allocates_nothing);
     tcase_add_test(test_case, released_results_are_computed_again);
+    tcase_add_test(test_case, every_second_sum_is_computed_again);
     tcase_add_test(test_case, parameters_freed_before_the_tape);
     tcase_add_test(test_case, memory_limit);
     tcase_add_test(test_case, failing_allocations);

@@ -36,7 +36,8 @@ TL_API tl_tensor *tl_batch_norm(tl_tape *tape, tl_tensor *x, tl_tensor *weight, 
 
 /* y = relu(batch_norm(x) + residual) in one pass; residual (of x's shape) may be NULL. Backward
  * needs no copy of the normalised values: without a residual the ReLU's mask is computed again from
- * x; with one it is the sign of y, which the next layer keeps anyway. */
+ * x; with one it is the sign of y, which the next layer keeps anyway. Once y is released it is not
+ * kept but made again, without a residual or with one that is kept anyway. */
 TL_API tl_tensor *tl_batch_norm_relu(tl_tape *tape, tl_tensor *x, tl_tensor *residual,
                                      tl_tensor *weight, tl_tensor *bias, tl_tensor *running_mean,
                                      tl_tensor *running_var, const tl_batch_norm_config *config);

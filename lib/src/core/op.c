@@ -435,16 +435,16 @@ static void run_recompute(tl_node *node, tl_real *output) {
     }
 }
 
-/* Brings back the values that `node` has saved, and for that those that their makers have. */
-static void restore_saved(tl_node *node);
+static void restore_inputs(tl_node *node);
 
+/* Brings back a value that `node` has saved, and for that the inputs that its maker has saved. */
 static void restore(tl_node *node, tl_storage *storage) {
     tl_tape *tape = node->tape;
     if (storage == NULL || storage->data != NULL || tape->error.status != TL_OK) {
         return;
     }
     tl_node *maker = storage->maker;
-    restore_saved(maker);
+    restore_inputs(maker);
     storage->data = tl_pool_allocate(tape->pool, storage->bytes);
     if (storage->data == NULL) {
         (void)tl_tape_fail_memory(tape, maker->operation, storage->bytes);
@@ -456,10 +456,14 @@ static void restore(tl_node *node, tl_storage *storage) {
     memory_release(tape, &maker->scratch);
 }
 
-static void restore_saved(tl_node *node) {
+static void restore_inputs(tl_node *node) {
     for (int i = 0; i < node->input_count; i++) {
         restore(node, node->saved_inputs[i]);
     }
+}
+
+static void restore_saved(tl_node *node) {
+    restore_inputs(node);
     restore(node, node->saved_output);
 }
 

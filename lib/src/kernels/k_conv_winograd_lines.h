@@ -13,7 +13,7 @@
  *         0  1  0 -1            0   0   1
  *
  * F(4, 3) takes 0, a, -a, b, -b and infinity. With the usual a = 1, b = 2 the error in single
- * precision is six times that of the definition; a and b around a b = 1 bring it down to twice
+ * precision is four times that of the definition; a and b around a b = 1 bring it down to twice
  * (Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
  * Neural Networks", ACM TOMS 2020, search for such points). With a = 5/8 and b = 3/2 all of A and B
  * is exact. p = a^2, q = b^2, f = 2 p (p - q), h = 2 q (q - p):

@@ -301,7 +301,7 @@ static const tl_real *values_or_null(const tl_tensor *tensor) {
     return tensor != NULL ? tensor->storage->data : NULL;
 }
 
-/* The result again, from the x that was saved (never with a residual, which is not). */
+/* The result again, from the x and the residual that were saved. */
 static void recompute(tl_node *node, tl_real *y) {
     const norm_state *state = node->state;
     const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
@@ -313,8 +313,9 @@ static void recompute(tl_node *node, tl_real *y) {
     }
     const coefficients c = forward_coefficients(memory, count);
     set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), c);
-    kernels->apply(state->shape, tl_node_input(node, X), NULL, affine_of(c),
-                   state->mask == TL_CHANNEL_NORM_RECOMPUTE, y, scratch, TL_NODE_THREADS(node));
+    kernels->apply(state->shape, tl_node_input(node, X), saved_or_null(node, RESIDUAL),
+                   affine_of(c), state->mask != TL_CHANNEL_NORM_NO_MASK, y, scratch,
+                   TL_NODE_THREADS(node));
 }
 
 /* Per value: statistics 4; subtract, scale, shift, and 1 each for the residual and the ReLU
@@ -339,6 +340,17 @@ tl_footprint tl_batch_norm_footprint(tl_footprint_machine machine, int64_t rows,
     footprint.forward_flops_executed = footprint.forward_flops;
     footprint.backward_flops_executed = footprint.backward_flops;
     return footprint;
+}
+
+/* Whether y can be had again for a pass over x and the residual: one that is kept for backward
+ * anyway and need not be made again itself. Of a chain of residual blocks every second result is
+ * then kept. */
+static bool can_recompute(const norm_call *call) {
+    if (call->residual == NULL) {
+        return true;
+    }
+    const tl_storage *residual = call->residual->storage;
+    return residual->counter != NULL && residual->maker == NULL;
 }
 
 /* y from the statistics in `state`. `scratch` is the kernels'. */
@@ -370,8 +382,11 @@ static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, voi
     count_flops(y->size, state->statistics, (call->residual != NULL) + call->relu, &forward,
                 &backward);
     tl_op_set_flops(op, forward, backward);
-    if (call->residual == NULL) {
-        const double again = 3.0 + (call->relu ? 1.0 : 0.0);
+    if (can_recompute(call)) {
+        if (call->residual != NULL) {
+            tl_op_save_input(op, RESIDUAL);
+        }
+        const double again = 3.0 + (call->residual != NULL) + call->relu;
         tl_op_set_recompute(op, recompute, again * (double)y->size);
     }
     return tl_op_finish(op, norm_backward);
