@@ -11,15 +11,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def machine():
-    model, flags = "unknown processor", ""
+    """Family and model tell apart processors whose names a host shortens."""
+    told = {"model name": "unknown processor", "cpu family": "?", "model": "?", "flags": ""}
     with open("/proc/cpuinfo") as info:
         for line in info:
             name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                model = value.strip()
-            elif name.strip() == "flags":
-                flags = value
-    isa = "AVX-512" if " avx512f" in flags else "AVX2" if " avx2" in flags else "no AVX2"
+            if name.strip() in told:
+                told[name.strip()] = value.strip()
+    flags = f" {told['flags']} "
+    isa = "AVX-512" if " avx512f " in flags else "AVX2" if " avx2 " in flags else "no AVX2"
+    model = f"{told['model name']} (family {told['cpu family']}, model {told['model']})"
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {isa}"
 
 
