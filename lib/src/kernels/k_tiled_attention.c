@@ -503,8 +503,8 @@ static void forward(const tl_attention_problem *problem, const tl_real *q, const
     }
 }
 
-/* Groups of at least two tiles, and of more than 500 rows beyond four groups; as few as many samples
- * and heads allow, for a tile of queries is packed once a group of keys. */
+/* Groups of at least two tiles, and of more than 500 rows beyond four groups; as few as many
+ * samples and heads allow, for a tile of queries is packed once a group of keys. */
 static int64_t group_count(const tl_attention_problem *problem) {
     const int64_t rows = problem->queries < problem->keys ? problem->queries : problem->keys;
     int64_t groups = 1;
