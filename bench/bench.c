@@ -261,8 +261,7 @@ static int run_cases(const bench_list *list, const regex_t *filter, const option
             print_csv(csv, c, &r, peak);
         }
     }
-    const bool written = csv == NULL || !ferror(csv);
-    if ((csv != NULL && fclose(csv) != 0) || !written) {
+    if (csv != NULL && (ferror(csv) | fclose(csv)) != 0) { /* closed in any case */
         fprintf(stderr, "bench: %s: could not write: %s\n", o->csv, strerror(errno));
         failures++;
     }

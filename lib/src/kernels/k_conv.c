@@ -108,9 +108,7 @@ static double conv_flops(const tl_conv_shape *s, tl_conv_direction direction) {
     const bool back = direction == TL_CONV_BACKWARD_INPUT;
     const tl_winograd_kind kind = tl_winograd_choose(s, direction);
     const tl_winograd_line line = tl_winograd_line_of(kind);
-    const int64_t *wanted = back ? s->in : s->out;
-    const double tiles = (double)(s->batch * wanted[0] * tl_conv_ceiling(wanted[1], line.outputs)) *
-                         (double)tl_conv_ceiling(wanted[2], line.outputs);
+    const double tiles = tl_winograd_tiles(s, back ? s->in : s->out, kind);
     const double inputs = (double)(back ? s->out_channels : s->in_channels);
     const double outputs = (double)(back ? s->in_channels : s->out_channels);
     const double last = direction == TL_CONV_BACKWARD_WEIGHT ? tl_winograd_gradient_flops(kind)

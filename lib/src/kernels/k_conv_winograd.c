@@ -78,7 +78,7 @@ static void transpose(const tl_real *from, int64_t outputs, int64_t columns, int
 TL_INLINE void weight_vector(tl_winograd_kind kind, const tl_real *g, const int64_t *taps,
                              tl_real *u, int64_t step) {
     const int weights = tl_winograd_line_of(kind).weights;
-    tl_v t[TL_WINOGRAD_WEIGHTS][3];
+    tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_ELEMENTS];
     TL_CONV_UNROLL
     for (int j = 0; j < 3; j++) {
         const tl_v column[3] = {tl_v_load(g + taps[j]), tl_v_load(g + taps[3 + j]),
@@ -90,15 +90,7 @@ TL_INLINE void weight_vector(tl_winograd_kind kind, const tl_real *g, const int6
             t[i][j] = transformed[i];
         }
     }
-    TL_CONV_UNROLL
-    for (int i = 0; i < weights; i++) {
-        tl_v transformed[TL_WINOGRAD_WEIGHTS];
-        tl_winograd_weight_line(kind, t[i], transformed);
-        TL_CONV_UNROLL
-        for (int j = 0; j < weights; j++) {
-            tl_v_store(u + (weights * i + j) * step, transformed[j]);
-        }
-    }
+    tl_winograd_store_rows(tl_winograd_weight_line, kind, weights, t, u, step);
 }
 
 /* Row `source` of U: its products with all destination channels. */

@@ -103,6 +103,25 @@ TL_INLINE void tl_winograd_next(const tl_winograd_grid *g, tl_winograd_place *pl
     }
 }
 
+/* The second half of a tile's transform: every row of t (its columns are transformed already) by
+ * `line`, to `to`, whose numbers lie `step` apart. */
+typedef void tl_winograd_line_function(tl_winograd_kind kind, const tl_v *from, tl_v *to);
+
+TL_INLINE void tl_winograd_store_rows(tl_winograd_line_function *line, tl_winograd_kind kind,
+                                      const int count,
+                                      tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_ELEMENTS],
+                                      tl_real *to, int64_t step) {
+    TL_CONV_UNROLL
+    for (int i = 0; i < count; i++) {
+        tl_v transformed[TL_WINOGRAD_ELEMENTS];
+        line(kind, t[i], transformed);
+        TL_CONV_UNROLL
+        for (int j = 0; j < count; j++) {
+            tl_v_store(to + (count * i + j) * step, transformed[j]);
+        }
+    }
+}
+
 /* B^T d B of one vector of channels; d (i, j) at p + i row + j column, or at edge[inputs i + j] + c
  * where that is given. v gets the elements `step` apart. */
 TL_INLINE void tl_winograd_input_vector(tl_winograd_kind kind, const tl_real *p, int64_t row,
@@ -125,15 +144,7 @@ TL_INLINE void tl_winograd_input_vector(tl_winograd_kind kind, const tl_real *p,
             t[i][j] = transformed[i];
         }
     }
-    TL_CONV_UNROLL
-    for (int i = 0; i < line.elements; i++) {
-        tl_v transformed[TL_WINOGRAD_ELEMENTS];
-        tl_winograd_input_line(kind, t[i], transformed);
-        TL_CONV_UNROLL
-        for (int j = 0; j < line.elements; j++) {
-            tl_v_store(v + (line.elements * i + j) * step, transformed[j]);
-        }
-    }
+    tl_winograd_store_rows(tl_winograd_input_line, kind, line.elements, t, v, step);
 }
 
 /* The same for a tile at the image's edge, all `width` channels: outside the image lie `zeros`. */

@@ -13,14 +13,20 @@ enum {
     TL_WINOGRAD_WEIGHT_TILES = 16,
 };
 
-/* The products of channels that tiles of that kind take, the weights' transforms included. */
+/* Tiles of that kind that cover a batch of images of `wanted` extents. */
+static inline double tl_winograd_tiles(const tl_conv_shape *s, const int64_t *wanted,
+                                       tl_winograd_kind kind) {
+    const int outputs = tl_winograd_line_of(kind).outputs;
+    return (double)(s->batch * wanted[0]) *
+           (double)(tl_conv_ceiling(wanted[1], outputs) * tl_conv_ceiling(wanted[2], outputs));
+}
+
+/* The products of channels that these take, the weights' transforms included. */
 static inline double tl_winograd_work(const tl_conv_shape *s, const int64_t *wanted,
                                       tl_winograd_kind kind) {
     const tl_winograd_line line = tl_winograd_line_of(kind);
-    const double tiles =
-        (double)(s->batch * wanted[0]) * (double)(tl_conv_ceiling(wanted[1], line.outputs) *
-                                                  tl_conv_ceiling(wanted[2], line.outputs));
-    return line.elements * line.elements * (tiles + TL_WINOGRAD_WEIGHT_TILES);
+    return line.elements * line.elements *
+           (tl_winograd_tiles(s, wanted, kind) + TL_WINOGRAD_WEIGHT_TILES);
 }
 
 /* Images (any depth of them) with a 3x3 kernel, one group and whole vectors of channels, that are

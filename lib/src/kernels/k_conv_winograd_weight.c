@@ -77,7 +77,7 @@ TL_INLINE void gradient_vector(tl_winograd_kind kind, const tl_real *dy, int64_t
                                int64_t channels, int64_t rows, int64_t columns, tl_real *to,
                                int64_t step) {
     const tl_winograd_line line = tl_winograd_line_of(kind);
-    tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_OUTPUTS];
+    tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_ELEMENTS];
     TL_CONV_UNROLL
     for (int j = 0; j < line.outputs; j++) {
         tl_v column[TL_WINOGRAD_OUTPUTS];
@@ -93,15 +93,7 @@ TL_INLINE void gradient_vector(tl_winograd_kind kind, const tl_real *dy, int64_t
             t[i][j] = transformed[i];
         }
     }
-    TL_CONV_UNROLL
-    for (int i = 0; i < line.elements; i++) {
-        tl_v transformed[TL_WINOGRAD_ELEMENTS];
-        tl_winograd_gradient_line(kind, t[i], transformed);
-        TL_CONV_UNROLL
-        for (int j = 0; j < line.elements; j++) {
-            tl_v_store(to + (line.elements * i + j) * step, transformed[j]);
-        }
-    }
+    tl_winograd_store_rows(tl_winograd_gradient_line, kind, line.elements, t, to, step);
 }
 
 /* A dy A^T of `count` tiles from `tile` on: w [elements][room][outputs]. */
