@@ -17,4 +17,4 @@ cmake -S . -B "$build" -DTAPELINE_WERROR=ON -DTAPELINE_EMULATE_AVX512="$(sh scri
     -DTAPELINE_PARITY_DIR="${PARITY_DIR:-}" \
     ${CMAKE_ARGUMENTS:-}
 cmake --build "$build" -j"$(nproc)"
-ctest --test-dir "$build" --output-on-failure
+ctest --test-dir "$build" -j"$(nproc)" --output-on-failure

@@ -3,7 +3,8 @@
 Every fenced block of code in them is checked. A comment on the line before the fence says how:
 
     ```c                       a complete program: compiled with warnings as errors, linked, run
-    <!-- needs PATH -->        the same, but run only where there is a folder of that name
+    <!-- data PATH -->         the same, with PATH replaced by a folder of a small data set of the same
+                               format as Fashion-MNIST's: run everywhere, and soon
     <!-- fragment -->          C statements in the middle of a function: compiled; usual names such
                                as `tape`, `x` and `error` are declared for them (PRELUDE below)
     <!-- declarations -->      C at file scope: compiled
@@ -20,8 +21,10 @@ are checked as well. Exit code 1 if something is not as the page says, with the 
 """
 
 import os
+import random
 import re
 import shlex
+import struct
 import sys
 import tempfile
 
@@ -102,11 +105,10 @@ class Checker:
         elif "int main(" in block.text:
             program = os.path.join(self.folder, "program")
             libraries = [os.path.join(BUILD, "libtapeline.a"), *link_line(BUILD)]
-            if self.compile(block, block.text, ["-o", program, *libraries]):
-                needed = block.mark[len("needs ") :] if block.mark.startswith("needs ") else "."
-                if not os.path.exists(needed):
-                    self.skipped.append(f"{block.page}:{block.line} (compiled; no {needed})")
-                    return
+            text = block.text
+            if block.mark.startswith("data "):
+                text = text.replace(block.mark[len("data ") :], make_images(self.folder))
+            if self.compile(block, text, ["-o", program, *libraries]):
                 code, self.last_output = run([program], cwd=self.folder)
                 if code != 0:
                     self.fail(block, f"exit code {code}: {self.last_output}")
@@ -216,6 +218,18 @@ class Checker:
             if not os.path.exists(path):
                 print(f"{page}: a link leads nowhere: {target}")
                 self.failed += 1
+
+
+def make_images(folder):
+    """300 images of noise in the files of Fashion-MNIST."""
+    path, count = os.path.join(folder, "images"), 300
+    os.makedirs(path, exist_ok=True)
+    for kind in ("train", "t10k"):
+        with open(os.path.join(path, f"{kind}-images-idx3-ubyte"), "wb") as file:
+            file.write(struct.pack(">4I", 0x803, count, 28, 28) + random.randbytes(count * 784))
+        with open(os.path.join(path, f"{kind}-labels-idx1-ubyte"), "wb") as file:
+            file.write(struct.pack(">2I", 0x801, count) + bytes(i % 10 for i in range(count)))
+    return path
 
 
 def make_checkpoint(folder):

@@ -146,8 +146,10 @@ START_TEST(large_inputs_stay_finite) {
         ck_assert_ptr_nonnull(values);
         compute_on(c->function, all_isas[isa], 2, forward_and_backward, &r, values);
         for (int64_t i = 0; i < total; i++) {
-            ck_assert_msg(isfinite((double)values[i]), "%s (number %d) on %s: value %lld is %g",
-                          c->function, (int)_i, all_isas[isa], (long long)i, (double)values[i]);
+            if (!isfinite((double)values[i])) { /* an assertion each would take 20 s */
+                ck_abort_msg("%s (number %d) on %s: value %lld is %g", c->function, (int)_i,
+                             all_isas[isa], (long long)i, (double)values[i]);
+            }
         }
         free(values);
     }

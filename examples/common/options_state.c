@@ -28,6 +28,13 @@ tl_status options_save(const option_table *table, tl_state *state, tl_error *err
     return TL_OK;
 }
 
+/* Whether there is something of that path, of whatever kind. */
+static bool is_saved(const tl_state *state, const char *path) {
+    double number;
+    return tl_state_find_string(state, path) != NULL ||
+           tl_state_find_number(state, path, &number) || tl_state_find_array(state, path) != NULL;
+}
+
 tl_status options_restore(option_table *table, const tl_state *state, tl_error *error) {
     for (size_t i = 0; i < table->count; i++) {
         option *o = &table->options[i];
@@ -36,8 +43,11 @@ tl_status options_restore(option_table *table, const tl_state *state, tl_error *
         }
         char path[TL_PATH_SIZE];
         option_path(o, path);
-        const char *saved = tl_state_find_string(state, path);
-        if (saved == NULL || saved[0] == '\0') {
+        const char *saved = "";
+        if (is_saved(state, path) && tl_state_read_string(state, path, &saved, error) != TL_OK) {
+            return error->status;
+        }
+        if (saved[0] == '\0') {
             continue; /* an option that is younger than the checkpoint, or was not set */
         }
         if (o->given) {

@@ -118,6 +118,7 @@ static tl_status save_position(const training *t, tl_state *state, tl_error *err
         {"training/step", t->step},
         {"training/loader/epoch", tl_loader_epoch(t->loader)},
         {"training/loader/position", tl_loader_position(t->loader)},
+        {"training/loader/examples", t->input->count},
         {"training/random/seed", (int64_t)tl_tape_random_seed(t->tape)},
         {"training/random/position", (int64_t)tl_tape_random_position(t->tape)},
         {"training/partial_epoch/seen", t->seen},
@@ -251,6 +252,18 @@ static int save_checkpoint(training *t) {
     return code;
 }
 
+/* Steps and epochs are of the data they were counted on. */
+static tl_status check_examples(const training *t, const tl_state *state, tl_error *error) {
+    int64_t examples;
+    if (tl_state_find_integer(state, "training/loader/examples", &examples) &&
+        examples != t->input->count) {
+        return fail_with(error, TL_ERROR_INVALID_ARGUMENT,
+                         "it was trained on %" PRId64 " %s, the data set has %" PRId64, examples,
+                         t->task->unit, t->input->count);
+    }
+    return TL_OK; /* checkpoints of earlier versions do not say */
+}
+
 tl_status training_restore(training *t, const tl_state *state, tl_error *error) {
     int64_t loader_epoch = 0;
     int64_t loader_position = 0;
@@ -295,6 +308,9 @@ tl_status training_restore(training *t, const tl_state *state, tl_error *error) 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && status == TL_OK; i++) {
         status =
             tl_state_read_number(state, numbers[i].path, -1e300, 1e300, numbers[i].value, error);
+    }
+    if (status == TL_OK) {
+        status = check_examples(t, state, error);
     }
     if (status == TL_OK && rows > t->epoch) {
         error->status = status = TL_ERROR_FORMAT;

@@ -176,6 +176,17 @@ def cases(folder, model):
         file["training/more"] = numpy.dtype("f4")
     edited("a committed type", named_type, True)
 
+    # options: of another type; left out, so that training would go on with other data
+    for what, value, text in (("an option that is a number", -0.5, "expected a string"),
+                              ("no number of images", None, "trained on 32 images")):
+        write(path, good)
+        with h5py.File(path, "r+") as file:
+            del file["training/options"].attrs["train-images"]
+            if value is not None:
+                file["training/options"].attrs["train-images"] = value
+        convert.seal(path)
+        run(f"checkpoint, {what}", [TRAIN, "--resume", path, "--threads", 1], True, text, "damaged.h5")
+
     # every attribute and every array, deleted and with other content
     with h5py.File(model, "r") as file:
         places = walk(file)
