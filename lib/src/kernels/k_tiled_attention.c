@@ -205,22 +205,43 @@ TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_pr
     }
 }
 
-/* sums[c][lane] += sum over keys of rows[key][c] * weights[key][lane], one panel */
-static void add_weighted_rows(tile_rows rows, int64_t channels, int64_t keys,
-                              const tl_real *weights, tl_real *sums) {
-    for (int64_t c = 0; c < channels; c += PANEL_ROWS) {
-        block acc;
-        tl_micro_clear(PANEL_ROWS, PANEL_VECTORS, acc);
-        tl_micro_multiply(PANEL_ROWS, PANEL_VECTORS, keys, rows.values + c, 1, rows.step, weights,
-                          PANEL, acc);
+/* `count` channels from c on of add_weighted_rows. */
+TL_INLINE void add_weighted_channels(const int count, tile_rows rows, int64_t c, int64_t keys,
+                                     const tl_real *weights, tl_real *sums) {
+    block acc;
+    tl_micro_clear(count, PANEL_VECTORS, acc);
+    tl_micro_multiply(count, PANEL_VECTORS, keys, rows.values + c, 1, rows.step, weights, PANEL,
+                      acc);
+    TL_UNROLL
+    for (int r = 0; r < count; r++) {
         TL_UNROLL
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            TL_UNROLL
-            for (int v = 0; v < PANEL_VECTORS; v++) {
-                tl_real *p = sums + (c + r) * PANEL + v * TL_LANES;
-                tl_v_store(p, tl_v_load(p) + acc[r][v]);
-            }
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            tl_real *p = sums + (c + r) * PANEL + v * TL_LANES;
+            tl_v_store(p, tl_v_load(p) + acc[r][v]);
         }
+    }
+}
+
+/* sums[c][lane] += sum over keys of rows[key][c] * weights[key][lane], one panel */
+static void add_weighted_rows(tile_rows rows, int64_t keys, const tl_real *weights,
+                              tl_real *sums) {
+    const int64_t most = rows.channels - rest_of_channels(rows.channels);
+    int64_t c = 0;
+    for (; c < most; c += PANEL_ROWS) {
+        add_weighted_channels(PANEL_ROWS, rows, c, keys, weights, sums);
+    }
+    for (; c < rows.channels; c += FEWER_ROWS) {
+        add_weighted_channels(FEWER_ROWS, rows, c, keys, weights, sums);
+    }
+}
+
+/* Panels of `width` channels, times `factor`, go back to `count` rows, or are added to them. */
+TL_INLINE void unpack_tile(tl_real *rows, int64_t row_step, const tl_real *sums, int64_t width,
+                           int64_t count, int64_t channels, const tl_real *factor,
+                           const bool accumulate) {
+    for (int64_t lane = 0; lane < count; lane += PANEL) {
+        unpack_panel(rows + lane * row_step, row_step, sums + lane * width,
+                     smaller(PANEL, count - lane), channels, factor + lane, accumulate);
     }
 }
 
@@ -246,21 +267,18 @@ TL_INLINE void forward_tile(const tl_pair_weights kind, const tl_attention_probl
             forward_weights(kind, problem, key_rows, keys, first + lane + 1 - k0,
                             scratch->queries + lane * problem->d_k, scratch->shift + lane,
                             scratch->total + lane, sums, scratch->weights);
-            add_weighted_rows(value_rows, problem->d_v, keys, scratch->weights, sums);
+            add_weighted_rows(value_rows, keys, scratch->weights, sums);
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        const tl_real inverse = kind == TL_PAIR_SOFTMAX ? 1 / scratch->total[i] : 1;
-        const tl_real *sums = scratch->sums + i / PANEL * PANEL * width + i % PANEL;
-        tl_real *o = head->o + (first + i) * problem->o.row;
-        for (int64_t c = 0; c < problem->d_v; c++) {
-            o[c] = sums[c * PANEL] * inverse;
-        }
+        scratch->factor[i] = kind == TL_PAIR_SOFTMAX ? 1 / scratch->total[i] : 1;
         if (kind == TL_PAIR_SOFTMAX) {
             head->row_shift[first + i] = scratch->shift[i];
-            head->row_inverse[first + i] = inverse;
+            head->row_inverse[first + i] = scratch->factor[i];
         }
     }
+    unpack_tile(head->o + first * problem->o.row, problem->o.row, scratch->sums, width, count,
+                problem->d_v, scratch->factor, false);
 }
 
 /* ------------------------------------------------------------------ backward */
@@ -365,6 +383,22 @@ static void add_transposed_product(const tl_real *weights, int64_t keys, const t
     }
 }
 
+/* <dO, O> of one query, in double precision as dP - D cancels. */
+TL_INLINE double row_term(const tl_real *d_o, const tl_real *o, int64_t channels) {
+    double parts[4] = {0}; /* four sums, as each waits for the last addition */
+    int64_t c = 0;
+    for (; c + 4 <= channels; c += 4) {
+        TL_UNROLL
+        for (int i = 0; i < 4; i++) {
+            parts[i] += (double)d_o[c + i] * (double)o[c + i];
+        }
+    }
+    for (; c < channels; c++) {
+        parts[0] += (double)d_o[c] * (double)o[c];
+    }
+    return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+}
+
 /* Packs what the backward pass needs of a tile of queries. */
 static void pack_backward(const tl_attention_problem *problem, const head_rows *head, int64_t first,
                           int64_t count, tile_scratch *scratch) {
@@ -379,14 +413,9 @@ static void pack_backward(const tl_attention_problem *problem, const head_rows *
         const bool exists = i < count;
         scratch->shift[i] = softmax && exists ? head->row_shift[first + i] : 0;
         scratch->factor[i] = softmax && exists ? head->row_inverse[first + i] : 1;
-        double term = 0;
-        if (softmax && exists) {
-            const tl_real *d_o = head->d_o + (first + i) * problem->o.row;
-            const tl_real *o = head->o + (first + i) * problem->o.row;
-            for (int64_t c = 0; c < problem->d_v; c++) {
-                term += (double)d_o[c] * (double)o[c];
-            }
-        }
+        const int64_t row = (first + i) * problem->o.row;
+        const double term =
+            softmax && exists ? row_term(head->d_o + row, head->o + row, problem->d_v) : 0;
         scratch->total[i] = (tl_real)-term * scratch->factor[i];
     }
     const tl_real *d_o = head->d_o + first * problem->o.row;
@@ -400,15 +429,12 @@ static void pack_backward(const tl_attention_problem *problem, const head_rows *
 }
 
 static void add_query_gradient(const tl_attention_problem *problem, const head_rows *head,
-                               int64_t first, int64_t count, const tile_scratch *scratch) {
-    const int64_t width = panel_width(problem->d_k);
+                               int64_t first, int64_t count, tile_scratch *scratch) {
     for (int64_t i = 0; i < count; i++) {
-        const tl_real *sums = scratch->sums + i / PANEL * PANEL * width + i % PANEL;
-        tl_real *d_q = head->d_q + (first + i) * problem->q.row;
-        for (int64_t c = 0; c < problem->d_k; c++) {
-            d_q[c] += problem->scale * sums[c * PANEL];
-        }
+        scratch->factor[i] = problem->scale;
     }
+    unpack_tile(head->d_q + first * problem->q.row, problem->q.row, scratch->sums,
+                panel_width(problem->d_k), count, problem->d_k, scratch->factor, true);
 }
 
 /* One group of queries against one group of keys. */
@@ -439,7 +465,7 @@ TL_INLINE void backward_group(const tl_pair_weights kind, const tl_attention_pro
                                  scratch->queries + lane * d_k, scratch->d_out + lane * d_v,
                                  scratch->shift + lane, scratch->total + lane, weights, d_weights);
                 if (head->d_q != NULL) {
-                    add_weighted_rows(key_rows, d_k, keys, d_weights, scratch->sums + lane * width);
+                    add_weighted_rows(key_rows, keys, d_weights, scratch->sums + lane * width);
                 }
             }
             if (head->d_v != NULL) {

@@ -92,6 +92,31 @@ TL_INLINE void pack_panel(tl_real *panel, const tl_real *rows, int64_t row_step,
     }
 }
 
+/* The way back, of `count` lanes: rows[lane][c] = factor[lane] * panel[c][lane], or that added. */
+TL_INLINE void unpack_panel(tl_real *rows, int64_t row_step, const tl_real *panel, int64_t count,
+                            int64_t channels, const tl_real *factor, const bool accumulate) {
+    tl_v v[TL_VECTOR_BYTES / sizeof(tl_real)];
+    for (int64_t lane = 0; lane < count; lane += TL_LANES) {
+        const int64_t lanes = smaller(TL_LANES, count - lane);
+        for (int64_t c = 0; c < channels; c += TL_LANES) {
+            const int64_t length = smaller(TL_LANES, channels - c);
+            TL_UNROLL
+            for (int r = 0; r < TL_LANES; r++) {
+                v[r] = r < length ? tl_v_load(panel + (c + r) * PANEL + lane) : tl_v_zero();
+            }
+            tl_v_transpose(v);
+            for (int64_t r = 0; r < lanes; r++) {
+                tl_real *to = rows + (lane + r) * row_step + c;
+                tl_v value = v[r] * factor[lane + r];
+                if (accumulate) {
+                    value += tl_v_load_some(to, length);
+                }
+                tl_v_store_some(to, value, length);
+            }
+        }
+    }
+}
+
 /* copy[r][c] = factor[r] * rows[r][c], zero where r >= count or c >= channels. */
 TL_INLINE void pack_rows(tl_real *restrict copy, int64_t width, const tl_real *rows,
                          int64_t row_step, int64_t count, int64_t total, int64_t channels,
@@ -114,16 +139,29 @@ TL_INLINE void pack_rows(tl_real *restrict copy, int64_t width, const tl_real *r
 typedef struct tile_rows {
     const tl_real *values;
     int64_t step;
+    int64_t channels; /* in whole blocks */
 } tile_rows;
+
+/* Channels are cut into blocks of PANEL_ROWS, and of FEWER_ROWS where that leaves no rest. */
+enum { FEWER_ROWS = 4 };
+
+TL_INLINE int64_t rest_of_channels(int64_t channels) {
+    int64_t rest = channels % PANEL_ROWS;
+    while (rest % FEWER_ROWS != 0 && rest + PANEL_ROWS <= channels) {
+        rest += PANEL_ROWS;
+    }
+    return rest;
+}
 
 /* The rows where they lie, if they are contiguous and whole blocks; else a copy with zeros behind.
  * (At large power-of-two distances rows would share few sets of the first-level cache.) */
 TL_INLINE tile_rows whole_rows(tl_real *restrict copy, const tl_real *rows, int64_t row_step,
                                int64_t count, int64_t channels) {
-    if (row_step == channels && channels % PANEL_ROWS == 0 && count % PANEL_ROWS == 0) {
-        return (tile_rows){rows, row_step};
+    const bool whole = rest_of_channels(channels) % FEWER_ROWS == 0;
+    if (row_step == channels && whole && count % PANEL_ROWS == 0) {
+        return (tile_rows){rows, row_step, channels};
     }
-    const int64_t width = round_up(channels, PANEL_ROWS);
+    const int64_t width = whole ? channels : round_up(channels, PANEL_ROWS);
     for (int64_t r = 0; r < count; r++) {
         for (int64_t c = 0; c < channels; c++) {
             copy[r * width + c] = rows[r * row_step + c];
@@ -134,7 +172,7 @@ TL_INLINE tile_rows whole_rows(tl_real *restrict copy, const tl_real *rows, int6
     }
     const int64_t rest = round_up(count, PANEL_ROWS) - count;
     memset(copy + count * width, 0, (size_t)(rest * width) * sizeof(tl_real));
-    return (tile_rows){copy, width};
+    return (tile_rows){copy, width, width};
 }
 
 #endif
