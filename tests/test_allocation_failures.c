@@ -74,7 +74,7 @@ static int64_t after(int64_t k) {
 #ifdef TEST_SANITIZED
     const char *full = getenv("TAPELINE_SWEEP");
     if ((full == NULL || strcmp(full, "full") != 0) && k >= 40) {
-        return k + 7;
+        return k + 15;
     }
 #endif
     return k + 1;

@@ -171,7 +171,7 @@ enum { CASES = sizeof cases / sizeof cases[0] };
 /* Whether the n x n map has so many values that sanitizers take minutes over them. */
 static bool too_long(const module_case *c) {
 #ifdef TEST_SANITIZED
-    const int64_t most = 2000;
+    const int64_t most = 1300;
 #else
     const int64_t most = INT64_MAX;
 #endif

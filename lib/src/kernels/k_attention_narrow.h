@@ -72,7 +72,7 @@ TL_INLINE tl_real narrow_maximum(int64_t rows, tl_real *logits) {
 TL_INLINE tl_real narrow_exponentiate(int64_t rows, tl_real maximum, tl_real *logits) {
     tl_v sum = tl_v_zero();
     for (int64_t i = 0; i < rows; i += TL_LANES) {
-        const tl_v p = tile_exp2(tl_v_load(logits + i) - maximum);
+        const tl_v p = tl_v_exp2_low(tl_v_load(logits + i) - maximum);
         tl_v_store(logits + i, p);
         sum += p;
     }
@@ -85,7 +85,7 @@ TL_INLINE void narrow_normalize(int64_t k, int64_t rows, const tl_real *maximum,
     for (int64_t a = 0; a < k; a++) {
         tl_real *at = keys + a * TL_ATTENTION_TILE;
         for (int64_t i = 0; i < rows; i += TL_LANES) {
-            tl_v_store(at + i, tile_exp2(tl_v_load(at + i) - maximum[a]) * inverse[a]);
+            tl_v_store(at + i, tl_v_exp2_low(tl_v_load(at + i) - maximum[a]) * inverse[a]);
         }
     }
 }

@@ -211,7 +211,7 @@ TL_INLINE void attention_softmax_queries(const attention_sizes *s, int64_t rows,
             }
             tl_v sum = tl_v_zero();
             for (int64_t a = 0; a < s->d; a++) {
-                const tl_v p = tile_exp2(tl_v_load(q + a * TL_ATTENTION_TILE) - maximum);
+                const tl_v p = tl_v_exp2_low(tl_v_load(q + a * TL_ATTENTION_TILE) - maximum);
                 tl_v_store(q + a * TL_ATTENTION_TILE, p);
                 sum += p;
             }
@@ -282,7 +282,7 @@ TL_INLINE void attention_normalize_keys(const attention_sizes *s, int64_t rows,
         const tl_v top = tl_v_load(maximum + column), scale = tl_v_load(inverse + column);
         for (int64_t i = 0; i < rows; i++) {
             tl_real *at = keys.values + i * s->k_row + column;
-            tl_v_store(at, tile_exp2(tl_v_load(at) - top) * scale);
+            tl_v_store(at, tl_v_exp2_low(tl_v_load(at) - top) * scale);
         }
     }
 }

@@ -360,14 +360,4 @@ TL_INLINE void tile_add(int64_t count, const tl_real *in, tl_real *out) {
     }
 }
 
-/* 2^x for x that exceed 8 by little (or NaN): no clamping, zero below -126. */
-TL_INLINE tl_v tile_exp2(tl_v x) {
-#ifdef TL_REAL_DOUBLE
-    return tl_v_exp2(x);
-#else
-    const tl_v shifted = x + TL_EXP_SHIFT_;
-    return tl_v_exp2_reduced_(shifted, x - (shifted - TL_EXP_SHIFT_), x);
-#endif
-}
-
 #endif

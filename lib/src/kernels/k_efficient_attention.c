@@ -138,7 +138,7 @@ static void scale_weighted(const attention_sizes *s, int64_t a, tl_real factor,
 static void raise_maximum(const attention_sizes *s, int64_t column, tl_v maximum,
                           const key_sums *sums) {
     const tl_v raised = tl_v_max(tl_v_load(sums->maximum + column), maximum);
-    const tl_v factor = tile_exp2(tl_v_load(sums->maximum + column) - raised);
+    const tl_v factor = tl_v_exp2_low(tl_v_load(sums->maximum + column) - raised);
     tl_v_store(sums->maximum + column, raised);
     tl_v_store(sums->sum + column, tl_v_load(sums->sum + column) * factor);
     for (int64_t lane = 0; lane < TL_LANES && column + lane < s->k; lane++) {
@@ -164,7 +164,7 @@ static void exponentiate_keys(const attention_sizes *s, int64_t rows, attention_
         maximum = tl_v_load(sums->maximum + column);
         tl_v sum = tl_v_zero();
         for (int64_t i = 0; i < rows; i++) {
-            const tl_v p = tile_exp2(tl_v_load(at + i * s->k_row) - maximum);
+            const tl_v p = tl_v_exp2_low(tl_v_load(at + i * s->k_row) - maximum);
             tl_v_store(at + i * s->k_row, p);
             sum += p;
         }
@@ -179,7 +179,7 @@ static void exponentiate_narrow(const attention_sizes *s, int64_t rows, attentio
         tl_real *logits = keys.values + a * TL_ATTENTION_TILE;
         const tl_real maximum = narrow_maximum(rows, logits);
         if (maximum > sums->maximum[a] + lazy) {
-            const tl_real factor = tile_exp2(tl_v_set(sums->maximum[a] - maximum))[0];
+            const tl_real factor = tl_v_exp2_low(tl_v_set(sums->maximum[a] - maximum))[0];
             scale_weighted(s, a, factor, sums);
             sums->sum[a] *= factor;
             sums->maximum[a] = maximum;

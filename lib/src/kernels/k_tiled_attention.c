@@ -2,7 +2,8 @@
  *
  * Forward, per tile of queries: the online softmax of Milakov and Gimelshein (arXiv 1805.02867) as
  * tiled by Dao et al. (arXiv 2205.14135), with two changes. Weights are 2^(s log2 e - shift), log2
- * e being folded into the packed queries; and the shift is raised, and what was accumulated
+ * e being folded into the packed queries and -shift being where the sum over channels starts; and
+ * the shift, at first the largest score of the first block, is raised, and what was accumulated
  * rescaled, only when a score exceeds it by more than SLACK: one maximum and one compare per
  * register block.
  *
@@ -23,9 +24,8 @@
 
 #define LOG2_E ((tl_real)1.4426950408889634074)
 #define SLACK ((tl_real)8)
-/* Below any score, with room to subtract: what a hidden key scores, and where shifts start. */
+/* What a hidden key scores: below any other. */
 #define HIDDEN ((tl_real)-3e38)
-#define LOWEST ((tl_real)-1e30)
 
 #define MAX_GROUPS 32
 /* Tasks that keep any usual number of threads busy. */
@@ -115,27 +115,37 @@ static void pack_queries(const tl_attention_problem *problem, const head_rows *h
     }
 }
 
-/* Scores of PANEL_ROWS keys from j on against one panel of queries. */
+/* Scores of PANEL_ROWS keys from j on against one panel of queries, less `shift` (NULL: none). */
 TL_INLINE void score_block(block acc, tile_rows keys, int64_t j, const tl_real *queries,
-                           int64_t d_k) {
-    tl_micro_clear(PANEL_ROWS, PANEL_VECTORS, acc);
+                           int64_t d_k, const tl_real *shift) {
+    TL_UNROLL
+    for (int v = 0; v < PANEL_VECTORS; v++) {
+        const tl_v start =
+            shift == NULL ? tl_v_zero() : tl_v_zero() - tl_v_load(shift + v * TL_LANES);
+        TL_UNROLL
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            acc[r][v] = start;
+        }
+    }
     tl_micro_multiply(PANEL_ROWS, PANEL_VECTORS, d_k, keys.values + j * keys.step, keys.step, 1,
                       queries, PANEL, acc);
 }
 
 /* ------------------------------------------------------------------ forward */
 
-/* Raises the shift of the lanes whose largest score in the block, `top`, exceeds it by more than
- * SLACK, and rescales all that was computed with the old one. */
-static __attribute__((noinline)) void raise_shift(const tl_real *tops, tl_real *shift,
+/* Raises the shift of the lanes whose largest score in the block, `tops` (above the shift), exceeds
+ * SLACK, or at the very first block of all lanes to it, and rescales all that was computed with the
+ * old one. `tops` receives by how much. */
+static __attribute__((noinline)) void raise_shift(bool first, tl_real *tops, tl_real *shift,
                                                   tl_real *total, tl_real *partial, tl_real *sums,
                                                   int64_t channels, tl_real *weights, int64_t j) {
     for (int v = 0; v < PANEL_VECTORS; v++) {
         const tl_v old = tl_v_load(shift + v * TL_LANES);
         const tl_v top = tl_v_load(tops + v * TL_LANES);
-        const tl_v raised = tl_v_select(top > old + SLACK, top, old);
+        const tl_v raised = first ? old + top : tl_v_select(top > SLACK, old + top, old);
         const tl_v factor = tl_v_exp2(old - raised);
         tl_v_store(shift + v * TL_LANES, raised);
+        tl_v_store(tops + v * TL_LANES, raised - old);
         tl_v_store(total + v * TL_LANES, tl_v_load(total + v * TL_LANES) * factor);
         tl_v_store(partial + v * TL_LANES, tl_v_load(partial + v * TL_LANES) * factor);
         for (int64_t c = 0; c < channels; c++) {
@@ -149,48 +159,60 @@ static __attribute__((noinline)) void raise_shift(const tl_real *tops, tl_real *
     }
 }
 
-/* The weights of one panel of queries and one tile of keys, not yet divided by their sum. */
+/* The weights of one panel of queries and one tile of keys, the `first` or a later one; not yet
+ * divided by their sum. */
 TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_problem *problem,
-                               tile_rows key_rows, int64_t keys, int64_t visible,
+                               bool first, tile_rows key_rows, int64_t keys, int64_t visible,
                                const tl_real *queries, tl_real *shift, tl_real *total,
                                tl_real *sums, tl_real *weights) {
+    const bool softmax = kind == TL_PAIR_SOFTMAX;
     tl_real partial[PANEL];
     for (int lane = 0; lane < PANEL; lane++) {
         partial[lane] = 0;
     }
     for (int64_t j = 0; j < keys; j += PANEL_ROWS) {
         block acc;
-        score_block(acc, key_rows, j, queries, problem->d_k);
+        score_block(acc, key_rows, j, queries, problem->d_k, softmax ? shift : NULL);
         if (j + PANEL_ROWS > keys || (problem->causal && visible - j < PANEL_ROWS)) {
-            hide(acc, j, keys, problem->causal, visible - j, kind == TL_PAIR_SOFTMAX ? HIDDEN : 0);
+            hide(acc, j, keys, problem->causal, visible - j, softmax ? HIDDEN : 0);
         }
-        if (kind == TL_PAIR_SOFTMAX) {
-            tl_real tops[PANEL];
+        if (softmax) {
+            tl_v tops[PANEL_VECTORS];
             tl_v excess = tl_v_set(HIDDEN);
             TL_UNROLL
             for (int v = 0; v < PANEL_VECTORS; v++) {
-                tl_v top = acc[0][v];
+                tops[v] = acc[0][v];
                 TL_UNROLL
                 for (int r = 1; r < PANEL_ROWS; r++) {
-                    top = tl_v_max(top, acc[r][v]);
+                    tops[v] = tl_v_max(tops[v], acc[r][v]);
                 }
-                tl_v_store(tops + v * TL_LANES, top);
-                excess = tl_v_max(excess, top - tl_v_load(shift + v * TL_LANES));
+                excess = tl_v_max(excess, tops[v]);
             }
-            if (tl_v_any(excess > SLACK)) {
-                raise_shift(tops, shift, total, partial, sums, panel_width(problem->d_v), weights,
-                            j);
+            if (tl_v_any(excess > SLACK) || (first && j == 0)) {
+                tl_real raised[PANEL];
+                TL_UNROLL
+                for (int v = 0; v < PANEL_VECTORS; v++) {
+                    tl_v_store(raised + v * TL_LANES, tops[v]);
+                }
+                raise_shift(first && j == 0, raised, shift, total, partial, sums,
+                            panel_width(problem->d_v), weights, j);
+                TL_UNROLL
+                for (int v = 0; v < PANEL_VECTORS; v++) {
+                    TL_UNROLL
+                    for (int r = 0; r < PANEL_ROWS; r++) {
+                        acc[r][v] -= tl_v_load(raised + v * TL_LANES);
+                    }
+                }
             }
         }
         TL_UNROLL
         for (int v = 0; v < PANEL_VECTORS; v++) {
-            const tl_v row_shift = tl_v_load(shift + v * TL_LANES);
             tl_v sum = tl_v_load(partial + v * TL_LANES);
             TL_UNROLL
             for (int r = 0; r < PANEL_ROWS; r++) {
                 tl_v w = acc[r][v];
-                if (kind == TL_PAIR_SOFTMAX) {
-                    w = tl_v_exp2(w - row_shift);
+                if (softmax) {
+                    w = tl_v_exp2_low(w);
                     sum += w;
                 } else if (kind == TL_PAIR_RELU) {
                     w = tl_v_max(tl_v_zero(), w);
@@ -200,8 +222,11 @@ TL_INLINE void forward_weights(const tl_pair_weights kind, const tl_attention_pr
             tl_v_store(partial + v * TL_LANES, sum);
         }
     }
-    for (int lane = 0; lane < PANEL; lane++) {
-        total[lane] += partial[lane];
+    if (softmax) {
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            tl_real *p = total + v * TL_LANES;
+            tl_v_store(p, tl_v_load(p) + tl_v_load(partial + v * TL_LANES));
+        }
     }
 }
 
@@ -253,7 +278,7 @@ TL_INLINE void forward_tile(const tl_pair_weights kind, const tl_attention_probl
     pack_queries(problem, head, first, count, scratch);
     memset(scratch->sums, 0, (size_t)(TILE * width) * sizeof(tl_real));
     for (int64_t i = 0; i < TILE; i++) {
-        scratch->shift[i] = kind == TL_PAIR_SOFTMAX ? LOWEST : 0;
+        scratch->shift[i] = 0;
         scratch->total[i] = 0;
     }
     for (int64_t k0 = 0; k0 < end; k0 += TILE) {
@@ -264,7 +289,7 @@ TL_INLINE void forward_tile(const tl_pair_weights kind, const tl_attention_probl
                                                 problem->v.row, keys, problem->d_v);
         for (int64_t lane = 0; lane < count; lane += PANEL) {
             tl_real *sums = scratch->sums + lane * width;
-            forward_weights(kind, problem, key_rows, keys, first + lane + 1 - k0,
+            forward_weights(kind, problem, k0 == 0, key_rows, keys, first + lane + 1 - k0,
                             scratch->queries + lane * problem->d_k, scratch->shift + lane,
                             scratch->total + lane, sums, scratch->weights);
             add_weighted_rows(value_rows, keys, scratch->weights, sums);
@@ -291,7 +316,8 @@ TL_INLINE void backward_weights(const tl_pair_weights kind, const tl_attention_p
                                 tl_real *d_weights) {
     for (int64_t j = 0; j < keys; j += PANEL_ROWS) {
         block acc;
-        score_block(acc, key_rows, j, queries, problem->d_k);
+        score_block(acc, key_rows, j, queries, problem->d_k,
+                    kind == TL_PAIR_SOFTMAX ? shift : NULL);
         const bool partly = j + PANEL_ROWS > keys || (problem->causal && visible - j < PANEL_ROWS);
         if (partly) {
             hide(acc, j, keys, problem->causal, visible - j, kind == TL_PAIR_SOFTMAX ? HIDDEN : 0);
@@ -299,13 +325,12 @@ TL_INLINE void backward_weights(const tl_pair_weights kind, const tl_attention_p
         tl_real *w = weights + j * PANEL;
         TL_UNROLL
         for (int v = 0; v < PANEL_VECTORS; v++) {
-            const tl_v row_shift = tl_v_load(shift + v * TL_LANES);
             const tl_v term = tl_v_load(row_term + v * TL_LANES);
             TL_UNROLL
             for (int r = 0; r < PANEL_ROWS; r++) {
                 tl_v *a = &acc[r][v];
                 if (kind == TL_PAIR_SOFTMAX) {
-                    *a = tl_v_exp2(*a - row_shift);
+                    *a = tl_v_exp2_low(*a);
                 } else if (kind == TL_PAIR_RELU) {
                     *a = tl_v_max(tl_v_zero(), *a);
                 }

@@ -290,6 +290,12 @@ TL_INLINE tl_v tl_v_exp2(tl_v x) {
     return tl_v_exp2_reduced_(shifted, f, clamped);
 }
 
+/* The same for x that exceed 8 by little (or NaN), which need no clamping. */
+TL_INLINE tl_v tl_v_exp2_low(tl_v x) {
+    const tl_v shifted = x + TL_EXP_SHIFT_;
+    return tl_v_exp2_reduced_(shifted, x - (shifted - TL_EXP_SHIFT_), x);
+}
+
 TL_INLINE tl_v tl_v_exp(tl_v x) {
     const tl_v clamped = tl_v_max(tl_v_set(-88.0f), tl_v_min(tl_v_set(88.7f), x));
     const tl_v shifted = clamped * 1.44269504f + TL_EXP_SHIFT_;
@@ -305,6 +311,10 @@ TL_INLINE tl_v tl_v_exp2(tl_v x) {
         x[i] = exp2(x[i]);
     }
     return x;
+}
+
+TL_INLINE tl_v tl_v_exp2_low(tl_v x) {
+    return tl_v_exp2(x);
 }
 
 TL_INLINE tl_v tl_v_exp(tl_v x) {
