@@ -135,17 +135,18 @@ TL_INLINE void score_block(block acc, tile_rows keys, int64_t j, const tl_real *
 
 /* Raises the shift of the lanes whose largest score in the block, `tops` (above the shift), exceeds
  * SLACK, or at the very first block of all lanes to it, and rescales all that was computed with the
- * old one. `tops` receives by how much. */
+ * old one. `tops` receives by how much: the largest weight is then 1, even if the shift is so large
+ * that it is rounded. */
 static __attribute__((noinline)) void raise_shift(bool first, tl_real *tops, tl_real *shift,
                                                   tl_real *total, tl_real *partial, tl_real *sums,
                                                   int64_t channels, tl_real *weights, int64_t j) {
     for (int v = 0; v < PANEL_VECTORS; v++) {
         const tl_v old = tl_v_load(shift + v * TL_LANES);
         const tl_v top = tl_v_load(tops + v * TL_LANES);
-        const tl_v raised = first ? old + top : tl_v_select(top > SLACK, old + top, old);
-        const tl_v factor = tl_v_exp2(old - raised);
-        tl_v_store(shift + v * TL_LANES, raised);
-        tl_v_store(tops + v * TL_LANES, raised - old);
+        const tl_v by = first ? top : tl_v_select(top > SLACK, top, tl_v_zero());
+        const tl_v factor = tl_v_exp2(-by);
+        tl_v_store(shift + v * TL_LANES, old + by);
+        tl_v_store(tops + v * TL_LANES, by);
         tl_v_store(total + v * TL_LANES, tl_v_load(total + v * TL_LANES) * factor);
         tl_v_store(partial + v * TL_LANES, tl_v_load(partial + v * TL_LANES) * factor);
         for (int64_t c = 0; c < channels; c++) {
@@ -248,8 +249,7 @@ TL_INLINE void add_weighted_channels(const int count, tile_rows rows, int64_t c,
 }
 
 /* sums[c][lane] += sum over keys of rows[key][c] * weights[key][lane], one panel */
-static void add_weighted_rows(tile_rows rows, int64_t keys, const tl_real *weights,
-                              tl_real *sums) {
+static void add_weighted_rows(tile_rows rows, int64_t keys, const tl_real *weights, tl_real *sums) {
     const int64_t most = rows.channels - rest_of_channels(rows.channels);
     int64_t c = 0;
     for (; c < most; c += PANEL_ROWS) {
@@ -330,7 +330,8 @@ TL_INLINE void backward_weights(const tl_pair_weights kind, const tl_attention_p
             for (int r = 0; r < PANEL_ROWS; r++) {
                 tl_v *a = &acc[r][v];
                 if (kind == TL_PAIR_SOFTMAX) {
-                    *a = tl_v_exp2_low(*a);
+                    /* huge scores, rounded otherwise than in forward, may exceed SLACK */
+                    *a = tl_v_exp2_low(tl_v_min(tl_v_set(SLACK), *a));
                 } else if (kind == TL_PAIR_RELU) {
                     *a = tl_v_max(tl_v_zero(), *a);
                 }
