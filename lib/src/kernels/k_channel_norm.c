@@ -8,6 +8,7 @@
 #include "kernels/kernels.h"
 
 #include "kernels/channel_rows.h"
+#include "kernels/shares.h"
 
 enum { APPLY_GROUP = 4, SUM_GROUP = 8, COEFFICIENTS = 5 };
 
@@ -151,8 +152,9 @@ static void moments(tl_channel_norm_shape shape, const tl_real *x, double *mean,
     const int64_t set_values = r.rows * r.channels;
     const int64_t tasks = r.sets * r.pieces;
     const int team = channel_rows_threads(&r, threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t task = 0; task < tasks; task++) {
+    tl_shares shares = tl_shares_of(tasks, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t task; tl_shares_take(&shares, &task);) {
         const int64_t first = task % r.pieces * r.piece_rows;
         piece_moments(r.width, channel_rows_minimum(r.piece_rows, r.wide - first),
                       x + task / r.pieces * set_values + first * r.width,
@@ -248,8 +250,9 @@ static void apply(tl_channel_norm_shape shape, const tl_real *x, const tl_real *
                               .offset = repeat_coefficient(&r, affine.offset, scratch, 2),
                               .y = y};
     const int team = channel_rows_threads(&r, threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t task = 0; task < tasks; task++) {
+    tl_shares shares = tl_shares_of(tasks, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t task; tl_shares_take(&shares, &task);) {
         const int64_t set = task / (r.pieces + 1);
         const int64_t piece = task % (r.pieces + 1);
         const int64_t first = channel_rows_minimum(piece * r.piece_rows, r.wide);
@@ -406,8 +409,9 @@ static void gradient_sums(tl_channel_norm_shape shape, const tl_channel_norm_gra
     const gradient_arrays all = gradient_of(&r, gradient, scratch);
     void *pieces = pieces_behind_coefficients(&r, scratch);
     const int team = channel_rows_threads(&r, threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t task = 0; task < tasks; task++) {
+    tl_shares shares = tl_shares_of(tasks, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t task; tl_shares_take(&shares, &task);) {
         const int64_t set = task / r.pieces;
         const int64_t first = task % r.pieces * r.piece_rows;
         const gradient_arrays a = gradient_of_set(all, set * r.width);
@@ -542,8 +546,9 @@ static void gradient_apply(tl_channel_norm_shape shape, const tl_channel_norm_gr
     all.dx = out->dx;
     all.dresidual = out->dresidual;
     const int team = channel_rows_threads(&r, threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t task = 0; task < tasks; task++) {
+    tl_shares shares = tl_shares_of(tasks, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t task; tl_shares_take(&shares, &task);) {
         const int64_t set = task / (r.pieces + 1);
         const int64_t piece = task % (r.pieces + 1);
         const int64_t first = channel_rows_minimum(piece * r.piece_rows, r.wide);

@@ -8,6 +8,7 @@
  * register, in the order of the kernel's positions and the input channels.
  */
 #include "kernels/k_conv_tiles.h"
+#include "kernels/shares.h"
 
 #include <omp.h>
 
@@ -244,8 +245,9 @@ static void correlate(const tl_conv_shape *shape, tl_conv_direction direction,
     }
     const tl_real *packed_bias = bias != NULL ? plan.bias : NULL;
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t unit = 0; unit < plan.units; unit++) {
+    tl_shares shares = tl_shares_of(plan.units, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t unit; tl_shares_take(&shares, &unit);) {
         run_unit(&plan, unit, source, packed_bias, destination, accumulate, omp_get_thread_num());
     }
 }

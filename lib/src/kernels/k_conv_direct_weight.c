@@ -9,6 +9,7 @@
  */
 #include "kernels/k_conv_sum.h"
 #include "kernels/k_conv_tiles.h"
+#include "kernels/shares.h"
 
 #include <omp.h>
 
@@ -144,8 +145,9 @@ static void direct_backward_weight(const tl_conv_shape *shape, const tl_real *x,
                                    tl_real *dweight, bool accumulate, void *scratch, int threads) {
     const weight_plan plan = make_weight_plan(shape, threads, scratch);
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t i = 0; i < plan.pieces * plan.slices; i++) {
+    tl_shares shares = tl_shares_of(plan.pieces * plan.slices, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t i; tl_shares_take(&shares, &i);) {
         add_piece(&plan, i / plan.slices, i % plan.slices, x, dy, omp_get_thread_num());
     }
     tl_conv_sum_pieces(plan.partial, plan.pieces, shape->groups, plan.channels, plan.rows, dweight,

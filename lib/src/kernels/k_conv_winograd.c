@@ -8,6 +8,7 @@
  * reach over the edge.
  */
 #include "kernels/k_conv_winograd.h"
+#include "kernels/shares.h"
 
 #include <omp.h>
 
@@ -316,8 +317,9 @@ static void correlate(const tl_conv_shape *shape, tl_conv_direction direction,
                (size_t)plan.sources * sizeof(tl_real));
     }
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t piece = 0; piece < plan.pieces; piece++) {
+    tl_shares shares = tl_shares_of(plan.pieces, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t piece; tl_shares_take(&shares, &piece);) {
         run_piece(&plan, piece, source, bias, destination, accumulate, omp_get_thread_num());
     }
 }

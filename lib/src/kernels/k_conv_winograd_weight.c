@@ -10,6 +10,7 @@
  */
 #include "kernels/k_conv_sum.h"
 #include "kernels/k_conv_winograd.h"
+#include "kernels/shares.h"
 
 #include <omp.h>
 
@@ -327,8 +328,9 @@ static void winograd_backward_weight(const tl_conv_shape *shape, const tl_real *
                                      void *scratch, int threads) {
     const weight_plan plan = make_plan(shape, threads, scratch);
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-#pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t i = 0; i < plan.pieces * plan.slices; i++) {
+    tl_shares shares = tl_shares_of(plan.pieces * plan.slices, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    for (int64_t i; tl_shares_take(&shares, &i);) {
         add_piece(&plan, i / plan.slices, i % plan.slices, x, dy, omp_get_thread_num());
     }
     const int64_t blocks = plan.inputs / TL_LANES;

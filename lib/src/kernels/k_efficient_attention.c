@@ -18,6 +18,7 @@
 
 #include "kernels/k_attention_constant.h"
 #include "kernels/k_efficient_attention_backward.h"
+#include "kernels/shares.h"
 
 /* Sums over the positions of one unit. */
 typedef struct key_sums {
@@ -436,8 +437,9 @@ static void queries_pass(const forward_work *work, attention_run run, const tile
 /* Every sample by one thread from beginning to end, while it is in the cache. */
 static void forward_whole_samples(const forward_work *work, int threads) {
     const int64_t units = work->size.cut.units;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t unit = 0; unit < units; unit++) {
+    tl_shares shares = tl_shares_of(units, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t unit; tl_shares_take(&shares, &unit);) {
         const int thread = attention_thread();
         const tile_scratch tile = tile_of(work, thread);
         const key_sums sums = key_sums_of(work, thread);
@@ -452,8 +454,9 @@ static void forward_whole_samples(const forward_work *work, int threads) {
 static void forward_in_pieces(const forward_work *work, int threads) {
     const attention_sizes *s = &work->size;
     const int64_t units = s->cut.units, pieces = s->cut.pieces;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t unit = 0; unit < units; unit++) {
+    tl_shares shares = tl_shares_of(units, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t unit; tl_shares_take(&shares, &unit);) {
         const tile_scratch tile = tile_of(work, attention_thread());
         const key_sums sums = key_sums_of(work, unit);
         keys_pass(work, attention_run_of(s, unit), &tile, &sums);
@@ -467,8 +470,9 @@ static void forward_in_pieces(const forward_work *work, int threads) {
         const sample_scratch sample = sample_of(work, index);
         finish_context(work, index, &total, &sample);
     }
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t unit = 0; unit < units; unit++) {
+    tl_shares again = tl_shares_of(units, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t unit; tl_shares_take(&again, &unit);) {
         const tile_scratch tile = tile_of(work, attention_thread());
         const sample_scratch sample = sample_of(work, unit / pieces);
         queries_pass(work, attention_run_of(s, unit), &tile, &sample);

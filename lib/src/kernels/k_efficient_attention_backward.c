@@ -25,6 +25,7 @@
 #include "kernels/k_efficient_attention_backward.h"
 
 #include "kernels/k_attention_backward_work.h"
+#include "kernels/shares.h"
 
 /* ------------------------------------------------------------------ pass 1: queries */
 
@@ -459,8 +460,9 @@ static void keys_pass(const backward_work *work, attention_run run, const backwa
 static void backward_whole_samples(const backward_work *work, int threads) {
     const attention_sizes *s = &work->size;
     const int64_t groups = s->cut.groups, units = s->cut.units;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t group = 0; group < groups; group++) {
+    tl_shares shares = tl_shares_of(groups, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t group; tl_shares_take(&shares, &group);) {
         const int thread = attention_thread();
         const backward_tile tile = backward_tile_of(work, thread);
         const backward_sample sample = backward_sample_of(work, thread);
@@ -484,8 +486,9 @@ static void backward_in_pieces(const backward_work *work, int threads) {
         const backward_sample sample = backward_sample_of(work, index);
         begin_sample(work, index, &sample);
     }
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t unit = 0; unit < units; unit++) {
+    tl_shares shares = tl_shares_of(units, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t unit; tl_shares_take(&shares, &unit);) {
         const backward_tile tile = backward_tile_of(work, attention_thread());
         const backward_sample sample = backward_sample_of(work, unit / pieces);
         const parameter_sums sums = parameter_sums_of(work, unit);
@@ -502,8 +505,9 @@ static void backward_in_pieces(const backward_work *work, int threads) {
         const parameter_sums sums = parameter_sums_of(work, index);
         finish_context(work, total, &sample, &sums);
     }
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (int64_t unit = 0; unit < units; unit++) {
+    tl_shares again = tl_shares_of(units, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int64_t unit; tl_shares_take(&again, &unit);) {
         const backward_tile tile = backward_tile_of(work, attention_thread());
         const backward_sample sample = backward_sample_of(work, unit / pieces);
         const parameter_sums sums = parameter_sums_of(work, unit);
