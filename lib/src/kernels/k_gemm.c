@@ -3,8 +3,9 @@
  * C is cut into blocks of block_m x block_n, each one task. A task walks k in steps of block_k;
  * per step it packs the parts of A and B that need it into its thread's scratch, then multiplies
  * register blocks of micro_rows x micro_vectors: for every panel of B (kept in the first-level
- * cache) all panels of A (from the second level). A register block adds block_k products, then
- * goes to C: sums of any length have two levels.
+ * cache) all panels of A (from the second level). A thread makes a step for several tasks below
+ * each other before the next one, so that their part of B is packed once. A register block adds
+ * block_k products, then goes to C: sums of any length have two levels.
  *
  * Packing costs a pass over the matrix and pays where panels are read often or where the rows of
  * the source lie so far apart that they fall into few cache sets. A is left alone if the block has
@@ -22,12 +23,16 @@
 #include "kernels/kernels.h"
 #include "kernels/k_gemm_blocks.h"
 #include "kernels/k_gemm_pack.h"
+#include "kernels/shares.h"
 
 enum {
     BLOCK_K = 256,
-    BLOCK_M = 256,
+    /* A's panels of BLOCK_K stay in the second level; a multiple of all counts of rows */
+    BLOCK_M = TL_VECTOR_REGISTERS >= 32 ? 256 : 168,
     BLOCK_N = 512,
-    FEW_ROWS = 64,      /* of C: blocks are then twice as wide */
+    GROUP_BLOCKS = 8, /* of BLOCK_M rows: their part of C stays in the last-level cache */
+    FEW_ROWS = 64,    /* of C: blocks are then WIDE_BLOCK_N wide, if the second level is large */
+    WIDE_BLOCK_N = TL_VECTOR_REGISTERS >= 32 ? 2 * BLOCK_N : BLOCK_N,
     DOT_BLOCK_K = 2048, /* per lane 2048 / LANES products in a row */
     TASKS_WANTED = 8,   /* enough for a few threads; more only where there is much work */
     FIRST_LEVEL_BYTES = 32 * 1024, /* of cache */
@@ -102,7 +107,7 @@ static void plan_blocks(const tl_gemm_problem *g, tl_gemm_plan *plan) {
     const double flops = 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch;
     plan->blocks_m = divide_up(g->m, BLOCK_M);
     /* few rows use a part of B up soon: longer runs of its rows come faster */
-    plan->blocks_n = divide_up(g->n, plan->sweep || g->m > FEW_ROWS ? BLOCK_N : 2 * BLOCK_N);
+    plan->blocks_n = divide_up(g->n, plan->sweep || g->m > FEW_ROWS ? BLOCK_N : WIDE_BLOCK_N);
     for (;;) {
         plan->block_m = round_up(divide_up(g->m, plan->blocks_m), plan->micro_rows);
         plan->block_n = round_up(divide_up(g->n, plan->blocks_n), width);
@@ -330,10 +335,10 @@ static void multiply_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, co
             /* of the next step's B, what is packed after this block */
             const int64_t due = next->units == 0 ? 0 : next->units * done / blocks;
             const int64_t due_rows = due - next->done;
-            if (may_fetch && due_rows > 0 && due_rows <= steps && packed &&
-                count == plan->micro_rows && columns == width) {
+            if (may_fetch && due_rows > 0 && due_rows <= steps && packed && columns == width) {
                 const fetching fetch = fetching_of(next, g->row_stride_b, due_rows, steps);
-                micro_fetching[plan->micro_vectors](steps, a, b, c, t->c_row, &end, &fetch);
+                micro_fetching[plan->micro_vectors][count](steps, a, a_stride, b, c, t->c_row, &end,
+                                                           &fetch);
             } else {
                 micro[count](steps, a, a_stride, b, b_step, c, t->c_row, columns, &end);
             }
@@ -472,11 +477,11 @@ static void sweep_step(const tl_gemm_problem *g, const task *t, int64_t p0, int6
 
 /* ------------------------------------------------------------------ all tasks */
 
-/* Task `index` of batch x pieces x blocks_m x blocks_n. */
+/* Task `index` of batch x pieces x blocks_n x blocks_m. */
 static task task_of(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t index,
                     tl_real *partial, tl_real *packed_a) {
-    const int64_t block_n = index % plan->blocks_n;
-    const int64_t block_m = index / plan->blocks_n % plan->blocks_m;
+    const int64_t block_m = index % plan->blocks_m;
+    const int64_t block_n = index / plan->blocks_m % plan->blocks_n;
     const int64_t piece = index / plan->blocks_m / plan->blocks_n % plan->pieces;
     const int64_t item = index / plan->blocks_m / plan->blocks_n / plan->pieces;
     task t = {
@@ -508,10 +513,6 @@ typedef struct step {
     task t;
     int64_t p0, count;
 } step;
-
-static step step_at(const tl_gemm_plan *plan, int64_t index, const task *t, int64_t p0) {
-    return (step){.index = index, .t = *t, .p0 = p0, .count = smaller(plan->block_k, t->k1 - p0)};
-}
 
 /* The rest of its part of B, to be packed into `to`; nothing if there it needs not be packed. */
 static packing packing_of(const tl_gemm_problem *g, const tl_gemm_plan *plan, const step *s,
@@ -546,28 +547,66 @@ static void run_step(const tl_gemm_problem *g, const tl_gemm_plan *plan, const s
     }
 }
 
-/* Tasks first ... end-1, step by step, by one thread. */
-static void run_tasks(const tl_gemm_problem *g, const tl_gemm_plan *plan, int64_t first,
-                      int64_t end, tl_real *partial, tl_real *scratch) {
-    if (first == end) {
+/* What one thread works on: tasks first ... end-1 now, which share their part of B, so that a step
+ * along k is made for all of them before the next one; and up to `taken`, which come after. */
+typedef struct worker {
+    const tl_gemm_problem *g;
+    const tl_gemm_plan *plan;
+    tl_shares *shares;
+    int64_t first, end, taken;
+    tl_real *partial, *packed_a;
+} worker;
+
+/* The step at p0, or (p0 < 0) a task's first. */
+static step step_at(const worker *w, int64_t index, int64_t p0) {
+    step s = {.index = index, .t = task_of(w->g, w->plan, index, w->partial, w->packed_a)};
+    s.p0 = p0 < 0 ? s.t.k0 : p0;
+    s.count = smaller(w->plan->block_k, s.t.k1 - s.p0);
+    return s;
+}
+
+/* Goes to other tasks; false if none is left. */
+static bool next_tasks(worker *w) {
+    w->first = w->end;
+    if (w->first == w->taken) {
+        w->taken = tl_shares_take_run(w->shares, &w->first);
+        w->taken += w->first;
+    }
+    const int64_t blocks_m = w->plan->blocks_m;
+    w->end =
+        smaller(smaller(w->taken, w->first + GROUP_BLOCKS), (w->first / blocks_m + 1) * blocks_m);
+    return w->first < w->taken;
+}
+
+/* Goes to the next step; false after the last. */
+static bool next_step(worker *w, step *s) {
+    if (s->index + 1 < w->end) {
+        *s = step_at(w, s->index + 1, s->p0);
+    } else if (s->p0 + s->count < s->t.k1) {
+        *s = step_at(w, w->first, s->p0 + s->count);
+    } else if (next_tasks(w)) {
+        *s = step_at(w, w->first, -1);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Takes tasks until none is left, step by step, by one thread. */
+static void run_tasks(const tl_gemm_problem *g, const tl_gemm_plan *plan, tl_shares *shares,
+                      tl_real *partial, tl_real *scratch) {
+    worker w = {.g = g, .plan = plan, .shares = shares, .partial = partial, .packed_a = scratch};
+    if (!next_tasks(&w)) {
         return;
     }
     tl_real *packed = scratch + round_up(packed_a_size(plan), 16);
     tl_real *ahead = packed + round_up(packed_b_size(plan), 16);
-    task t = task_of(g, plan, first, partial, scratch);
-    step now = step_at(plan, first, &t, t.k0);
+    step now = step_at(&w, w.first, -1);
     packing pack = packing_of(g, plan, &now, packed);
     pack_b(g, plan, &pack, pack.units);
     for (bool more = true; more;) {
         step next = now;
-        if (now.p0 + now.count < now.t.k1) {
-            next = step_at(plan, now.index, &now.t, now.p0 + now.count);
-        } else if (now.index + 1 < end) {
-            t = task_of(g, plan, now.index + 1, partial, scratch);
-            next = step_at(plan, now.index + 1, &t, t.k0);
-        } else {
-            more = false;
-        }
+        more = next_step(&w, &next);
         const bool same_b = next.t.b == now.t.b && next.t.j0 == now.t.j0 && next.p0 == now.p0;
         pack = (packing){0};
         if (!same_b) {
@@ -616,15 +655,10 @@ static void multiply(const tl_gemm_problem *problem, void *scratch, int threads)
     const int64_t size = thread_size(&p);
     tl_real *partial = scratch;
     tl_real *packed = partial + partial_size(&g, &p);
-    if (flops < PARALLEL_FLOPS || tasks == 1 || threads <= 1) {
-        run_tasks(&g, &p, 0, tasks, partial, packed);
-    } else {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t i = 0; i < threads; i++) {
-            run_tasks(&g, &p, tasks * i / threads, tasks * (i + 1) / threads, partial,
-                      packed + i * size);
-        }
-    }
+    const int team = flops < PARALLEL_FLOPS || tasks == 1 ? 1 : threads;
+    tl_shares shares = tl_shares_of(tasks, team);
+#pragma omp parallel num_threads(team) if (team > 1)
+    run_tasks(&g, &p, &shares, partial, packed + omp_get_thread_num() * size);
     if (p.pieces > 1) {
         add_pieces(&g, p.pieces, partial);
     }

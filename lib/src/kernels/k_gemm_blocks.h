@@ -98,10 +98,10 @@ typedef struct fetching {
     int64_t half, step;
 } fetching;
 
-/* The largest block, A and B packed, that fetches meanwhile; k >= fetch->rows > 0. */
+/* The blocks of A and B packed that fetch meanwhile; k >= fetch->rows > 0. */
 #define MICRO_FETCHING(rows_, vectors_)                                                            \
-    static void micro_fetching_##rows_##x##vectors_(int64_t k, const tl_real *a, const tl_real *b, \
-                                                    tl_real *c, int64_t c_row,                     \
+    static void micro_fetching_##rows_##x##vectors_(int64_t k, const tl_real *a, int64_t a_stride, \
+                                                    const tl_real *b, tl_real *c, int64_t c_row,   \
                                                     const epilogue *end, const fetching *fetch) {  \
         const fetching f = *fetch;                                                                 \
         tl_v acc[TL_MICRO_ROWS][TL_MICRO_VECTORS];                                                 \
@@ -112,30 +112,28 @@ typedef struct fetching {
                 __builtin_prefetch(line, 0, 2);                                                    \
                 __builtin_prefetch(line + f.half, 0, 2);                                           \
                 line += f.step;                                                                    \
-                tl_micro_multiply(rows_, vectors_, 1, a, 1, rows_, b, 0, acc);                     \
-                a += rows_;                                                                        \
+                tl_micro_multiply(rows_, vectors_, 1, a, 1, 0, b, 0, acc);                         \
+                a += a_stride;                                                                     \
                 b += vectors_ * TL_LANES;                                                          \
             }                                                                                      \
         }                                                                                          \
         micro_store(rows_, vectors_, acc, c, c_row, vectors_ *TL_LANES, end);                      \
     }
 
+/* Of two and more vectors: one is load-bound without fetching. */
 #if TL_VECTOR_REGISTERS >= 32
-MICRO_FETCHING(12, 2)
-MICRO_FETCHING(8, 3)
+#define MICRO_WIDE(each) MICRO_ROWS_12(each, 2) MICRO_ROWS_8(each, 3)
 #else
-MICRO_FETCHING(6, 2)
+#define MICRO_WIDE(each) MICRO_ROWS_6(each, 2)
 #endif
 
-typedef void micro_fetching_function(int64_t k, const tl_real *a, const tl_real *b, tl_real *c,
-                                     int64_t c_row, const epilogue *end, const fetching *fetch);
-static micro_fetching_function *const micro_fetching[TL_MICRO_VECTORS + 1] = {
-#if TL_VECTOR_REGISTERS >= 32
-    [2] = micro_fetching_12x2,
-    [3] = micro_fetching_8x3,
-#else
-    [2] = micro_fetching_6x2,
-#endif
-};
+MICRO_WIDE(MICRO_FETCHING)
+
+typedef void micro_fetching_function(int64_t k, const tl_real *a, int64_t a_stride,
+                                     const tl_real *b, tl_real *c, int64_t c_row,
+                                     const epilogue *end, const fetching *fetch);
+#define FETCHING(rows_, vectors_) [vectors_][rows_] = micro_fetching_##rows_##x##vectors_,
+static micro_fetching_function *const micro_fetching[TL_MICRO_VECTORS + 1][TL_MICRO_ROWS + 1] = {
+    MICRO_WIDE(FETCHING)};
 
 #endif

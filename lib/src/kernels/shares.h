@@ -1,9 +1,9 @@
 /* shares.h - tasks of a parallel loop, which change hands where a thread falls behind.
  *
- * Each thread begins with a share of its own, the same as with schedule(static), so that a core finds
- * in its cache what an earlier loop left there. Whoever is done takes tasks from the others' shares:
- * a core that another program slows down costs its part of the time, and nobody waits for it. For
- * tasks whose results do not depend on who computes them.
+ * Each thread begins with a share of its own, the same as with schedule(static), so that a core
+ * finds in its cache what an earlier loop left there. Whoever is done takes tasks from the others'
+ * shares: a core that another program slows down costs its part of the time, and nobody waits for
+ * it. For tasks whose results do not depend on who computes them.
  *
  *     tl_shares shares = tl_shares_of(tasks, threads);
  * #pragma omp parallel num_threads(threads)
@@ -52,6 +52,22 @@ static inline bool tl_shares_take(tl_shares *shares, int64_t *task) {
         }
     }
     return false;
+}
+
+/* The same for tasks that are cheaper in a row: a third of those left to the thread itself, or one
+ * of another's. Returns how many, from `*first` on; 0 if none is left. */
+static inline int64_t tl_shares_take_run(tl_shares *shares, int64_t *first) {
+    tl_share *own = &shares->share[omp_get_thread_num() % shares->count];
+    int64_t next = __atomic_load_n(&own->next, __ATOMIC_RELAXED);
+    while (next < own->end) {
+        const int64_t count = (own->end - next + 2) / 3;
+        if (__atomic_compare_exchange_n(&own->next, &next, next + count, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            *first = next;
+            return count;
+        }
+    }
+    return tl_shares_take(shares, first) ? 1 : 0;
 }
 
 #endif
