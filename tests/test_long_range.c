@@ -127,7 +127,8 @@ static void assert_scene(const uint8_t *image, const uint8_t *mask, int side, in
     }
     ck_assert_int_eq(present, 4);
     int ring_pixels = 0;
-    int too_near = 0; /* glyphs' pixels in the square of that many pixels around one of the ring's */
+    /* glyphs' pixels in the square of that many pixels around one of the ring's */
+    int too_near = 0;
     for (int i = 0; i < side * side; i++) {
         if (colour_of(image + 3 * i) != ring_colour || mask[i] == 1) {
             continue;
