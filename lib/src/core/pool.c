@@ -189,7 +189,7 @@ static void collapse_into_huge_pages(tl_pool *pool) {
 #ifdef MADV_COLLAPSE
     chunk *c = pool->chunks;
     if (c != NULL && c->reserved && c->huge_end > c->collapsed_end) {
-        (void)madvise(c->base + c->huge_first, c->huge_end - c->huge_first, MADV_COLLAPSE);
+        (void)madvise(c->base + c->collapsed_end, c->huge_end - c->collapsed_end, MADV_COLLAPSE);
         c->collapsed_end = c->huge_end;
     }
 #else
@@ -240,7 +240,8 @@ static chunk *reserve(tl_pool *pool) {
         return NULL;
     }
     *c = (chunk){.base = range, .capacity = reserved_bytes, .reserved = true};
-    c->huge_first = c->huge_end = (HUGE_PAGE - (uintptr_t)range % HUGE_PAGE) % HUGE_PAGE;
+    c->huge_first = (HUGE_PAGE - (uintptr_t)range % HUGE_PAGE) % HUGE_PAGE;
+    c->huge_end = c->collapsed_end = c->huge_first;
     pool->chunks = c;
     return c;
 }
