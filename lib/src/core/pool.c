@@ -46,10 +46,10 @@ typedef struct chunk {
     char *base;
     size_t committed;
     size_t capacity;
-    size_t huge_first, huge_end; /* where huge pages have been asked for */
-    size_t collapsed_end;        /* and up to where small ones have been moved into them */
-    bool reserved;               /* address space only; grows from committed towards capacity */
-    block *last;                 /* the block at the end of what is committed */
+    size_t huge_end;      /* up to here huge pages have been asked for, */
+    size_t collapsed_end; /* and up to here small ones have been moved into them */
+    bool reserved;        /* address space only; grows from committed towards capacity */
+    block *last;          /* the block at the end of what is committed */
     struct chunk *next;
 } chunk;
 
@@ -161,23 +161,26 @@ void tl_pool_free(tl_pool *pool) {
     tl_memory_release(pool->context, pool, sizeof *pool);
 }
 
+/* Where the huge pages end that lie wholly within the first `bytes` of a range; for 0 bytes, where
+ * the first of them begins. */
+static size_t huge_pages_end(const char *base, size_t bytes) {
+    const size_t first = (HUGE_PAGE - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
+    return bytes > first ? first + (bytes - first) / HUGE_PAGE * HUGE_PAGE : first;
+}
+
 /* Huge pages are asked for where they lie wholly within what is committed, and nowhere else: a
  * step's passes over memory then miss the processor's table of pages less, and no page holds more
  * than was paid for. Hints, which may fail. */
 static void advise_huge_pages(chunk *c) {
 #ifdef MADV_HUGEPAGE
-    const uintptr_t base = (uintptr_t)c->base;
-    const size_t whole = (base + c->committed) / HUGE_PAGE * HUGE_PAGE;
-    const size_t end = whole > base ? whole - base : 0;
+    const size_t end = huge_pages_end(c->base, c->committed);
     if (end > c->huge_end) {
         (void)madvise(c->base + c->huge_end, end - c->huge_end, MADV_HUGEPAGE);
-        c->huge_end = end;
-    } else if (end < c->huge_end && c->huge_end > c->huge_first) {
-        const size_t first = end > c->huge_first ? end : c->huge_first;
-        (void)madvise(c->base + first, c->huge_end - first, MADV_NOHUGEPAGE);
-        c->huge_end = first;
-        c->collapsed_end = c->collapsed_end < first ? c->collapsed_end : first;
+    } else if (end < c->huge_end) {
+        (void)madvise(c->base + end, c->huge_end - end, MADV_NOHUGEPAGE);
+        c->collapsed_end = c->collapsed_end < end ? c->collapsed_end : end;
     }
+    c->huge_end = end;
 #else
     (void)c;
 #endif
@@ -240,8 +243,7 @@ static chunk *reserve(tl_pool *pool) {
         return NULL;
     }
     *c = (chunk){.base = range, .capacity = reserved_bytes, .reserved = true};
-    c->huge_first = (HUGE_PAGE - (uintptr_t)range % HUGE_PAGE) % HUGE_PAGE;
-    c->huge_end = c->collapsed_end = c->huge_first;
+    c->huge_end = c->collapsed_end = huge_pages_end(range, 0);
     pool->chunks = c;
     return c;
 }
