@@ -39,6 +39,32 @@ START_TEST(every_task_is_done_once) {
 }
 END_TEST
 
+/* In runs each task comes once as well; a thread's first run is a third of its share. */
+START_TEST(runs_cover_every_task_once) {
+    enum { TASKS = 100 };
+    static const int threads[] = {1, 2, 3, 70};
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        int times[TASKS] = {0};
+        tl_shares shares = tl_shares_of(TASKS, threads[i]);
+#pragma omp parallel num_threads(threads[i])
+        for (int64_t first, count; (count = tl_shares_take_run(&shares, &first)) > 0;) {
+            for (int64_t task = first; task < first + count; task++) {
+                times[task]++;
+            }
+        }
+        for (int task = 0; task < TASKS; task++) {
+            ck_assert_int_eq(times[task], 1);
+        }
+    }
+    tl_shares shares = tl_shares_of(TASKS, 2);
+    int64_t first;
+    ck_assert_int_eq(tl_shares_take_run(&shares, &first), 17);
+    ck_assert_int_eq(first, 0);
+    ck_assert_int_eq(tl_shares_take_run(&shares, &first), 11);
+    ck_assert_int_eq(first, 17);
+}
+END_TEST
+
 START_TEST(others_help_a_slow_thread) {
     const int64_t tasks = 1000;
     ck_assert_int_lt(run_tasks(tasks, 2), tasks / 2);
@@ -59,6 +85,7 @@ int main(void) {
     TCase *test_case;
     Suite *suite = suite_with_case("shares", &test_case);
     tcase_add_test(test_case, every_task_is_done_once);
+    tcase_add_test(test_case, runs_cover_every_task_once);
     tcase_add_test(test_case, others_help_a_slow_thread);
     tcase_add_test(test_case, shares_are_those_of_a_static_schedule);
     return run_suite(suite);
