@@ -281,6 +281,132 @@ START_TEST(every_path) {
 }
 END_TEST
 
+/* ------------------------------------------------------------------ both gradients at once */
+
+static const conv_case fused_cases[] = {
+    {WINOGRAD, 64, IMAGE(16, 16), 16, 16, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 67, IMAGE(12, 9), 16, 32, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 64, IMAGE(13, 14), 32, 16, 1, .kernel = K3, .padding = {0, 2, 0}},
+    {WINOGRAD, 65, {2, 12, 8}, 16, 16, 1, .kernel = K3, .padding = P1},
+    {WINOGRAD, 128, IMAGE(31, 32), 32, 32, 1, .kernel = K3, .stride = S2, .padding = P1},
+};
+enum { FUSED_CASES = sizeof fused_cases / sizeof fused_cases[0] };
+
+typedef struct samples {
+    const tl_real *values;
+    int64_t size; /* of one */
+} samples;
+
+static void copy_samples(const void *state, int64_t first, int64_t count, tl_real *to) {
+    const samples *s = state;
+    memcpy(to, s->values + first * s->size, (size_t)(count * s->size) * sizeof *to);
+}
+
+static tl_parts parts_of(const samples *s, bool made) {
+    if (!made) {
+        return (tl_parts){.values = s->values};
+    }
+    return (tl_parts){.make = copy_samples, .state = s, .reads = {s->values}};
+}
+
+typedef struct gradients {
+    tl_real *dx;
+    tl_real *dweight;
+} gradients;
+
+static void free_gradients(gradients g) {
+    free(g.dx);
+    free(g.dweight);
+}
+
+/* Both gradients, written over NaN, or added to `start`. */
+static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_made, bool dy_made,
+                          const gradients *start, int threads) {
+    const size_t bytes = kernels->conv->backward_scratch_bytes(&d->shape, threads);
+    unsigned char *scratch = aligned_alloc(TL_ALIGNMENT, (bytes + 64 + 63) / 64 * 64);
+    memset(scratch, 0xff, bytes + 64);
+    gradients g = {.dx = malloc((size_t)d->x_size * sizeof(tl_real)),
+                   .dweight = malloc((size_t)d->weight_size * sizeof(tl_real))};
+    for (int64_t i = 0; i < d->x_size; i++) {
+        g.dx[i] = start != NULL ? start->dx[i] : (tl_real)NAN;
+    }
+    for (int64_t i = 0; i < d->weight_size; i++) {
+        g.dweight[i] = start != NULL ? start->dweight[i] : (tl_real)NAN;
+    }
+    const samples x = {d->x, d->x_size / d->shape.batch};
+    const samples dy = {d->y, d->y_size / d->shape.batch};
+    const tl_parts x_parts = parts_of(&x, x_made);
+    const tl_parts dy_parts = parts_of(&dy, dy_made);
+    kernels->conv->backward(&d->shape, &x_parts, &dy_parts, d->weight, g.dx, start != NULL,
+                            g.dweight, start != NULL, scratch, threads);
+    for (size_t i = 0; i < 64; i++) {
+        ck_assert_msg(scratch[bytes + i] == 0xff, "scratch was written beyond its end");
+    }
+    free(scratch);
+    return g;
+}
+
+static void check_sum(const char *what, int64_t size, const tl_real *got, const double *want,
+                      const tl_real *start) {
+    double *sum = malloc((size_t)size * sizeof *sum);
+    for (int64_t i = 0; i < size; i++) {
+        sum[i] = want[i] + start[i];
+    }
+    assert_close(what, size, got, sum, 3e-6, 1e-6);
+    free(sum);
+}
+
+static void check_both(const tl_kernels *kernels, const conv_data *d, const char *what) {
+    const gradients plain = run_both(kernels, d, false, false, NULL, 1);
+    assert_close(what, d->x_size, plain.dx, d->want[1], 3e-6, 1e-6);
+    assert_close(what, d->weight_size, plain.dweight, d->want[2], 3e-6, 1e-6);
+    for (int i = 0; i < 12; i++) {
+        const gradients again = run_both(kernels, d, i & 1, i & 2, NULL, 1 + i / 4);
+        assert_same_bits(what, d->x_size, plain.dx, again.dx);
+        assert_same_bits(what, d->weight_size, plain.dweight, again.dweight);
+        free_gradients(again);
+    }
+    const gradients start = {.dx = random_values(d->x_size, 4, -1, 1),
+                             .dweight = random_values(d->weight_size, 5, -1, 1)};
+    const gradients more = run_both(kernels, d, true, true, &start, 2);
+    check_sum(what, d->x_size, more.dx, d->want[1], start.dx);
+    check_sum(what, d->weight_size, more.dweight, d->want[2], start.dweight);
+    free_gradients(start);
+    free_gradients(more);
+    free_gradients(plain);
+}
+
+START_TEST(both_gradients_at_once) {
+    for (int i = 0; i < FUSED_CASES; i++) {
+        conv_data data = make_data(&fused_cases[i]);
+        for (int isa = 0; isa < 3; isa++) {
+            const char *reason;
+            const tl_kernels *kernels = tl_kernels_select(all_isas[isa], &reason);
+            if (kernels == NULL) {
+                continue;
+            }
+            char what[100];
+            snprintf(what, sizeof what, "case %d, %s, both gradients", i, kernels->isa);
+            ck_assert_msg(kernels->conv->fuses_backward(&data.shape), "%s: has no kernel", what);
+            check_both(kernels, &data, what);
+        }
+        free_data(&data);
+    }
+    /* too few samples, too large ones, too many channels for a sum a piece, another path */
+    static const conv_case others[] = {
+        {WINOGRAD, 16, IMAGE(16, 16), 16, 16, 1, .kernel = K3, .padding = P1},
+        {WINOGRAD, 64, IMAGE(64, 64), 16, 16, 1, .kernel = K3, .padding = P1},
+        {WINOGRAD, 64, IMAGE(8, 8), 64, 64, 1, .kernel = K3, .padding = P1},
+        {DIRECT, 64, IMAGE(32, 32), 3, 16, 1, .kernel = K3, .padding = P1},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        const tl_conv_shape shape = shape_of(&others[i]);
+        const char *reason;
+        ck_assert(!tl_kernels_select(NULL, &reason)->conv->fuses_backward(&shape));
+    }
+}
+END_TEST
+
 /* Long sums: many positions for a weight, many rows for a bias. */
 START_TEST(bias_sums) {
     static const int64_t sizes[][2] = {{1, 1}, {7, 5}, {129, 16}, {5000, 19}, {20001, 64}};
@@ -327,6 +453,7 @@ int main(void) {
     TCase *test_case;
     Suite *suite = suite_with_case("conv", &test_case);
     tcase_add_test(test_case, every_path);
+    tcase_add_test(test_case, both_gradients_at_once);
     tcase_add_test(test_case, bias_sums);
     return run_suite(suite);
 }

@@ -202,6 +202,14 @@ void tl_op_set_recompute(tl_op *op, tl_recompute_function recompute, double flop
     }
 }
 
+void tl_op_set_recompute_parts(tl_op *op, tl_recompute_parts_function recompute_parts) {
+    op->node->recompute_parts = recompute_parts;
+}
+
+void tl_op_set_reads_parts(tl_op *op) {
+    op->node->reads_parts = true;
+}
+
 void tl_op_set_flops(tl_op *op, double forward, double backward) {
     tl_cost *cost = &op->node->cost;
     cost->forward_flops = forward;
@@ -328,6 +336,39 @@ const tl_real *tl_node_output_grad(const tl_node *node) {
     return node->output->grad;
 }
 
+bool tl_node_input_parts(tl_node *node, tl_parts *parts) {
+    tl_storage *storage = node->saved_inputs[0];
+    if (storage->data != NULL) {
+        *parts = (tl_parts){.values = storage->data};
+        return true;
+    }
+    node->parts_maker = storage->maker;
+    return storage->maker->recompute_parts(storage->maker, parts);
+}
+
+tl_parts tl_node_output_grad_parts(const tl_node *node) {
+    const tl_node *deferred = node->tape->deferred;
+    return deferred != NULL ? deferred->grad_parts : (tl_parts){.values = node->output->grad};
+}
+
+bool tl_node_can_defer_grad(const tl_node *node, int index) {
+    const tl_node *next = node->previous;
+    const tl_tensor *input = node->inputs[index];
+    return tl_node_wants(node, index) && next != NULL && next->output == input &&
+           next->reads_parts && !input->has_grad && input->grad == NULL && !input->keeps_grad &&
+           !node->tape->check_finite && node->tape->error.status == TL_OK;
+}
+
+void tl_node_defer_grad(tl_node *node, int index, const tl_parts *parts) {
+    node->inputs[index]->has_grad = true;
+    node->grad_parts = *parts;
+    node->tape->deferred = node;
+}
+
+tl_real *tl_node_own_output_grad(tl_node *node) {
+    return node->output->keeps_grad ? NULL : node->output->grad;
+}
+
 /* Makes sure that a tensor has a gradient buffer. */
 static bool ensure_grad(tl_node *node, tl_tensor *tensor) {
     if (tensor->grad != NULL) {
@@ -357,14 +398,18 @@ tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate) {
     return input->grad;
 }
 
-/* Gives the output's gradient buffer to the input if nobody else needs either. */
+/* Whether the input may get the output's gradient buffer: if nobody else needs either. */
+static bool can_hand_over(const tl_node *node, const tl_tensor *input) {
+    return input->tape != NULL && input->grad == NULL && !node->output->keeps_grad &&
+           !node->grad_passed;
+}
+
 static bool hand_over_grad(tl_node *node, tl_tensor *input) {
-    const tl_tensor *output = node->output;
-    if (input->tape == NULL || input->grad != NULL || output->keeps_grad || node->grad_passed) {
+    if (!can_hand_over(node, input)) {
         return false;
     }
     node->grad_passed = true;
-    input->grad = output->grad;
+    input->grad = node->output->grad;
     input->has_grad = true;
     return true;
 }
@@ -387,6 +432,10 @@ tl_real *tl_node_grad_zeroed(tl_node *node, int index) {
         memset(grad, 0, (size_t)node->inputs[index]->size * sizeof(tl_real));
     }
     return grad;
+}
+
+bool tl_node_can_pass_grad(const tl_node *node, int index) {
+    return tl_node_wants(node, index) && can_hand_over(node, node->inputs[index]);
 }
 
 void tl_node_pass_grad(tl_node *node, int index) {
@@ -456,9 +505,20 @@ static void restore(tl_node *node, tl_storage *storage) {
     memory_release(tape, &maker->scratch);
 }
 
+/* A value that only this node reads is not brought back if it can be made in parts. */
+static bool is_made_in_parts(const tl_node *node, int index) {
+    const tl_storage *storage = node->saved_inputs[index];
+    return node->reads_parts && index == 0 && storage->data == NULL && storage->references == 1 &&
+           storage->maker->recompute_parts != NULL;
+}
+
 static void restore_inputs(tl_node *node) {
     for (int i = 0; i < node->input_count; i++) {
-        restore(node, node->saved_inputs[i]);
+        if (is_made_in_parts(node, i)) {
+            restore_inputs(node->saved_inputs[i]->maker);
+        } else {
+            restore(node, node->saved_inputs[i]);
+        }
     }
 }
 
@@ -470,6 +530,9 @@ static void restore_saved(tl_node *node) {
 static void backward_release(tl_node *node) {
     tl_tape *tape = node->tape;
     tl_tensor *output = node->output;
+    if (node->parts_maker != NULL) {
+        memory_release(tape, &node->parts_maker->scratch);
+    }
     node_discard(node);
     if (node->grad_passed) {
         output->grad = NULL;
@@ -478,6 +541,14 @@ static void backward_release(tl_node *node) {
         tl_pool_release(tape->pool, output->grad);
         output->grad = NULL;
         output->has_grad = false;
+    }
+}
+
+/* The node that had left a gradient to the one that has just run. */
+static void release_deferred(tl_tape *tape) {
+    if (tape->deferred != NULL) {
+        backward_release(tape->deferred);
+        tape->deferred = NULL;
     }
 }
 
@@ -586,7 +657,10 @@ tl_status tl_backward_from(tl_tape *tape, int count, tl_tensor *const *outputs,
                 check_gradients(node);
             }
         }
-        backward_release(node);
+        if (tape->deferred != node) {
+            backward_release(node);
+            release_deferred(tape);
+        }
         if (tape->gradient_ready != NULL) {
             announce_gradients(node);
         }

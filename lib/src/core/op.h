@@ -65,6 +65,12 @@ void tl_op_save_output(tl_op *op);
  * again when the first of them runs. */
 void tl_op_set_recompute(tl_op *op, tl_recompute_function recompute, double flops);
 
+/* With tl_op_set_recompute: says that the result can also be made in parts. */
+void tl_op_set_recompute_parts(tl_op *op, tl_recompute_parts_function recompute_parts);
+/* Says that backward reads inputs[0], which is saved, by tl_node_input_parts and the gradient that
+ * flows in by tl_node_output_grad_parts. */
+void tl_op_set_reads_parts(tl_op *op);
+
 /* FLOPs of the algorithm; `executed` is the same unless set apart. */
 void tl_op_set_flops(tl_op *op, double forward, double backward);
 void tl_op_set_flops_executed(tl_op *op, double forward, double backward);
@@ -85,6 +91,19 @@ const tl_real *tl_node_output(const tl_node *node);
 /* The gradient that flows in. */
 const tl_real *tl_node_output_grad(const tl_node *node);
 
+/* Of a node that reads parts: inputs[0] and the gradient that flows in. False after an error. */
+bool tl_node_input_parts(tl_node *node, tl_parts *parts);
+tl_parts tl_node_output_grad_parts(const tl_node *node);
+
+/* A backward function may leave the gradient of one input to be made by the node that computed this
+ * input, in parts, if that node is the next to run and reads parts, and nobody else reads or adds
+ * to the gradient: all that tl_node_can_defer_grad tells. What `parts` needs (saved values,
+ * scratch, the gradient that flowed in) stays until that node has run. */
+bool tl_node_can_defer_grad(const tl_node *node, int index);
+void tl_node_defer_grad(tl_node *node, int index, const tl_parts *parts);
+/* The gradient that flows in, to be changed in place; NULL if somebody keeps it. */
+tl_real *tl_node_own_output_grad(tl_node *node);
+
 /* Where to put the gradient of inputs[index]: to be added to if *accumulate, else to be written in
  * full. NULL if it is not wanted, or memory failed (the error is then recorded: just return). */
 tl_real *tl_node_grad(tl_node *node, int index, bool *accumulate);
@@ -97,6 +116,8 @@ tl_real *tl_node_grad_zeroed(tl_node *node, int index);
 /* For an operation whose gradient is that of its result (add, reshape): hands the buffer over, or
  * adds it. At most the first call for a node can hand over; sizes must be equal. */
 void tl_node_pass_grad(tl_node *node, int index);
+/* True if tl_node_pass_grad would hand the buffer over. */
+bool tl_node_can_pass_grad(const tl_node *node, int index);
 
 /* Memory until the backward function returns; NULL with the error recorded. */
 void *tl_node_scratch(tl_node *node, size_t bytes);

@@ -101,9 +101,12 @@ static void add_work(tl_profile *profile, const tl_node *node, tl_profile_phase 
     const bool forward = phase == TL_PROFILE_FORWARD;
     const bool again = phase == TL_PROFILE_RECOMPUTE; /* its FLOPs are none of the algorithm's */
     const double flops = again ? 0 : forward ? node->cost.forward_flops : node->cost.backward_flops;
-    const double executed = again     ? node->recompute_flops
-                            : forward ? node->cost.forward_flops_executed
-                                      : node->cost.backward_flops_executed;
+    double executed = again     ? node->recompute_flops
+                      : forward ? node->cost.forward_flops_executed
+                                : node->cost.backward_flops_executed;
+    if (phase == TL_PROFILE_BACKWARD && node->parts_maker != NULL) {
+        executed += node->parts_maker->recompute_flops;
+    }
     tl_profile_entry *entry = entry_of(profile, node->operation);
     if (entry != NULL) {
         tl_profile_work *work = forward ? &entry->forward : &entry->backward;

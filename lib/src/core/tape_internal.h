@@ -12,6 +12,9 @@ typedef void (*tl_backward_function)(tl_node *node);
 /* Computes a node's result once more, into `output`, from the inputs that it saved. */
 typedef void (*tl_recompute_function)(tl_node *node, tl_real *output);
 
+/* The same in parts, for a reader that then asks for them. False after an error. */
+typedef bool (*tl_recompute_parts_function)(tl_node *node, tl_parts *parts);
+
 /* A piece of pool memory that goes with a node. */
 typedef struct tl_node_memory {
     void *memory;
@@ -23,8 +26,12 @@ struct tl_node {
     tl_tape *tape;
     const char *operation;
     tl_backward_function backward;
-    tl_recompute_function recompute; /* NULL: the result cannot be had again */
+    tl_recompute_function recompute;             /* NULL: the result cannot be had again */
+    tl_recompute_parts_function recompute_parts; /* or NULL */
     double recompute_flops;
+    bool reads_parts;     /* backward takes the result's gradient and inputs[0] in parts */
+    tl_parts grad_parts;  /* of the input whose gradient the node has deferred */
+    tl_node *parts_maker; /* the node that makes inputs[0] in parts; or NULL */
     void *state;
     int input_count;
     tl_tensor **inputs;
@@ -74,6 +81,7 @@ struct tl_tape {
     size_t tensor_count;
     size_t tensor_capacity;
     tl_node *last_node;
+    tl_node *deferred; /* whose input's gradient the next node of a backward pass makes; or NULL */
     tl_cost_entry *cost_entries;
     int cost_count;
     int cost_capacity;

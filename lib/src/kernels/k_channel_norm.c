@@ -30,6 +30,14 @@ static const tl_real *repeat_coefficient(const channel_rows *r, const tl_real *v
     return channel_rows_repeat(r, values, (tl_real *)scratch + (int64_t)index * r->sets * r->width);
 }
 
+/* The same once it has been repeated. */
+static const tl_real *repeated_coefficient(const channel_rows *r, const tl_real *values,
+                                           const void *scratch, int index) {
+    return r->repeat == 1 || values == NULL
+               ? values
+               : (const tl_real *)scratch + (int64_t)index * r->sets * r->width;
+}
+
 static void *pieces_behind_coefficients(const channel_rows *r, void *scratch) {
     const int64_t coefficients = r->repeat == 1 ? 0 : COEFFICIENTS * r->sets * r->width;
     return (tl_real *)scratch + coefficients;
@@ -216,7 +224,7 @@ static apply_arrays apply_at(apply_arrays a, int64_t offset) {
     return a;
 }
 
-TL_INLINE void apply_rows(int64_t count, int64_t width, apply_arrays a, bool relu, bool add) {
+TL_INLINE void apply_groups(int64_t count, int64_t width, apply_arrays a, bool relu, bool add) {
     int64_t row = 0;
     for (; row + APPLY_GROUP <= count; row += APPLY_GROUP) {
         apply_group(APPLY_GROUP, width, apply_at(a, row * width), relu, add);
@@ -228,13 +236,13 @@ TL_INLINE void apply_rows(int64_t count, int64_t width, apply_arrays a, bool rel
 
 static void apply_range(int64_t count, int64_t width, apply_arrays a, bool relu) {
     if (relu && a.residual != NULL) {
-        apply_rows(count, width, a, true, true);
+        apply_groups(count, width, a, true, true);
     } else if (relu) {
-        apply_rows(count, width, a, true, false);
+        apply_groups(count, width, a, true, false);
     } else if (a.residual != NULL) {
-        apply_rows(count, width, a, false, true);
+        apply_groups(count, width, a, false, true);
     } else {
-        apply_rows(count, width, a, false, false);
+        apply_groups(count, width, a, false, false);
     }
 }
 
@@ -280,6 +288,7 @@ typedef struct gradient_arrays {
     const tl_real *offset;
     const tl_real *slope;
     const tl_real *constant;
+    tl_real *masked;
     tl_real *dx;
     tl_real *dresidual;
 } gradient_arrays;
@@ -299,6 +308,7 @@ static gradient_arrays gradient_at(gradient_arrays a, int64_t offset) {
     a.dy += offset;
     a.x += offset;
     a.y = a.y == NULL ? NULL : a.y + offset;
+    a.masked = a.masked == NULL ? NULL : a.masked + offset;
     a.dx = a.dx == NULL ? NULL : a.dx + offset;
     a.dresidual = a.dresidual == NULL ? NULL : a.dresidual + offset;
     return a;
@@ -315,7 +325,7 @@ static gradient_arrays gradient_of_set(gradient_arrays a, int64_t offset) {
 }
 
 TL_INLINE void add_gradient(int rows, int64_t width, gradient_arrays a, channel_piece p,
-                            tl_channel_norm_mask mask) {
+                            tl_channel_norm_mask mask, bool store) {
     for (int64_t i = 0; i < width; i += TL_LANES) {
         const tl_v center = tl_v_load(a.center + i);
         const tl_v scale = tl_v_load(a.scale + i);
@@ -331,6 +341,9 @@ TL_INLINE void add_gradient(int rows, int64_t width, gradient_arrays a, channel_
             } else if (mask == TL_CHANNEL_NORM_FROM_OUTPUT) {
                 g = tl_v_select(tl_v_load(a.y + at) > 0, g, tl_v_zero());
             }
+            if (store) {
+                tl_v_store(a.masked + at, g);
+            }
             sum += g;
             sum_centered += g * centered;
         }
@@ -340,7 +353,7 @@ TL_INLINE void add_gradient(int rows, int64_t width, gradient_arrays a, channel_
 }
 
 TL_INLINE void piece_gradient(int64_t count, int64_t width, gradient_arrays a, channel_piece p,
-                              tl_channel_norm_mask mask) {
+                              tl_channel_norm_mask mask, bool store) {
     const size_t bytes = (size_t)width * sizeof(tl_real);
     memset(p.first, 0, (size_t)width * sizeof(double));
     memset(p.second, 0, (size_t)width * sizeof(double));
@@ -350,10 +363,10 @@ TL_INLINE void piece_gradient(int64_t count, int64_t width, gradient_arrays a, c
         memset(p.block_second, 0, bytes);
         int64_t row = begin;
         for (; row + SUM_GROUP <= end; row += SUM_GROUP) {
-            add_gradient(SUM_GROUP, width, gradient_at(a, row * width), p, mask);
+            add_gradient(SUM_GROUP, width, gradient_at(a, row * width), p, mask, store);
         }
         for (; row < end; row++) {
-            add_gradient(1, width, gradient_at(a, row * width), p, mask);
+            add_gradient(1, width, gradient_at(a, row * width), p, mask, store);
         }
         for (int64_t i = 0; i < width; i++) {
             p.first[i] += (double)p.block_first[i];
@@ -365,11 +378,13 @@ TL_INLINE void piece_gradient(int64_t count, int64_t width, gradient_arrays a, c
 static void piece_gradient_masked(int64_t count, int64_t width, gradient_arrays a, channel_piece p,
                                   tl_channel_norm_mask mask) {
     if (mask == TL_CHANNEL_NORM_RECOMPUTE) {
-        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_RECOMPUTE);
+        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_RECOMPUTE, false);
+    } else if (mask == TL_CHANNEL_NORM_FROM_OUTPUT && a.masked != NULL) {
+        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_FROM_OUTPUT, true);
     } else if (mask == TL_CHANNEL_NORM_FROM_OUTPUT) {
-        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_FROM_OUTPUT);
+        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_FROM_OUTPUT, false);
     } else {
-        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_NO_MASK);
+        piece_gradient(count, width, a, p, TL_CHANNEL_NORM_NO_MASK, false);
     }
 }
 
@@ -395,18 +410,23 @@ static void merge_gradient(const channel_rows *r, gradient_arrays a, tl_channel_
             mask == TL_CHANNEL_NORM_NO_MASK ||
             (mask == TL_CHANNEL_NORM_RECOMPUTE ? centered * a.scale[i] + a.offset[i] > 0
                                                : a.y[i] > 0);
-        const double g = kept ? (double)a.dy[i] : 0.0;
-        sum[i % r->channels] += g;
-        sum_centered[i % r->channels] += g * (double)centered;
+        const tl_real g = kept ? a.dy[i] : 0;
+        if (a.masked != NULL) {
+            a.masked[i] = g;
+        }
+        sum[i % r->channels] += (double)g;
+        sum_centered[i % r->channels] += (double)g * (double)centered;
     }
 }
 
 static void gradient_sums(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
-                          double *sum, double *sum_centered, void *scratch, int threads) {
+                          double *sum, double *sum_centered, tl_real *masked, void *scratch,
+                          int threads) {
     const channel_rows r = rows_of(shape);
     const int64_t set_values = r.rows * r.channels;
     const int64_t tasks = r.sets * r.pieces;
-    const gradient_arrays all = gradient_of(&r, gradient, scratch);
+    gradient_arrays all = gradient_of(&r, gradient, scratch);
+    all.masked = masked;
     void *pieces = pieces_behind_coefficients(&r, scratch);
     const int team = channel_rows_threads(&r, threads);
     tl_shares shares = tl_shares_of(tasks, team);
@@ -501,8 +521,8 @@ TL_INLINE void gradient_group(int rows, int64_t width, gradient_arrays a, gradie
     }
 }
 
-TL_INLINE void gradient_rows(int64_t count, int64_t width, gradient_arrays a, gradient_wants wants,
-                             tl_channel_norm_mask mask, bool statistics) {
+TL_INLINE void gradient_groups(int64_t count, int64_t width, gradient_arrays a,
+                               gradient_wants wants, tl_channel_norm_mask mask, bool statistics) {
     int64_t row = 0;
     for (; row + APPLY_GROUP <= count; row += APPLY_GROUP) {
         gradient_group(APPLY_GROUP, width, gradient_at(a, row * width), wants, mask, statistics);
@@ -517,17 +537,17 @@ static void gradient_range(int64_t count, int64_t width, gradient_arrays a, grad
                            tl_channel_norm_mask mask) {
     const bool statistics = a.slope != NULL;
     if (mask == TL_CHANNEL_NORM_RECOMPUTE && statistics) {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_RECOMPUTE, true);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_RECOMPUTE, true);
     } else if (mask == TL_CHANNEL_NORM_RECOMPUTE) {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_RECOMPUTE, false);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_RECOMPUTE, false);
     } else if (mask == TL_CHANNEL_NORM_FROM_OUTPUT && statistics) {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_FROM_OUTPUT, true);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_FROM_OUTPUT, true);
     } else if (mask == TL_CHANNEL_NORM_FROM_OUTPUT) {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_FROM_OUTPUT, false);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_FROM_OUTPUT, false);
     } else if (statistics) {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_NO_MASK, true);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_NO_MASK, true);
     } else {
-        gradient_rows(count, width, a, wants, TL_CHANNEL_NORM_NO_MASK, false);
+        gradient_groups(count, width, a, wants, TL_CHANNEL_NORM_NO_MASK, false);
     }
 }
 
@@ -563,10 +583,67 @@ static void gradient_apply(tl_channel_norm_shape shape, const tl_channel_norm_gr
     }
 }
 
+/* ------------------------------------------------------------------ some rows at a time */
+
+static void spread(tl_channel_norm_shape shape, tl_channel_affine affine, const tl_real *slope,
+                   const tl_real *constant, void *spread) {
+    const channel_rows r = rows_of(shape);
+    const tl_real *values[COEFFICIENTS] = {affine.center, affine.scale, affine.offset, slope,
+                                           constant};
+    for (int i = 0; i < COEFFICIENTS; i++) {
+        (void)repeat_coefficient(&r, values[i], spread, i);
+    }
+}
+
+static void apply_rows(tl_channel_norm_shape shape, const tl_real *x, const tl_real *residual,
+                       tl_channel_affine affine, bool relu, const void *spread, int64_t first,
+                       int64_t count, tl_real *y) {
+    const channel_rows r = rows_of(shape);
+    const apply_arrays a = {.x = x + first * r.channels,
+                            .residual = residual == NULL ? NULL : residual + first * r.channels,
+                            .center = repeated_coefficient(&r, affine.center, spread, 0),
+                            .scale = repeated_coefficient(&r, affine.scale, spread, 1),
+                            .offset = repeated_coefficient(&r, affine.offset, spread, 2),
+                            .y = y};
+    const int64_t wide = count / r.repeat;
+    const int64_t tail = (count - wide * r.repeat) * r.channels;
+    apply_range(wide, r.width, a, relu);
+    if (tail > 0) {
+        apply_range(1, tail, apply_at(a, wide * r.width), relu);
+    }
+}
+
+static void gradient_rows(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
+                          const tl_real *slope, const tl_real *constant, const void *spread,
+                          int64_t first, int64_t count, tl_real *dx) {
+    const channel_rows r = rows_of(shape);
+    const int64_t at = first * r.channels;
+    const gradient_arrays a = {
+        .dy = gradient->dy + at,
+        .x = gradient->x + at,
+        .y = gradient->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? gradient->y + at : NULL,
+        .center = repeated_coefficient(&r, gradient->affine.center, spread, 0),
+        .scale = repeated_coefficient(&r, gradient->affine.scale, spread, 1),
+        .offset = repeated_coefficient(&r, gradient->affine.offset, spread, 2),
+        .slope = repeated_coefficient(&r, slope, spread, 3),
+        .constant = repeated_coefficient(&r, constant, spread, 4),
+        .dx = dx};
+    const gradient_wants wants = {.dx = true};
+    const int64_t wide = count / r.repeat;
+    const int64_t tail = (count - wide * r.repeat) * r.channels;
+    gradient_range(wide, r.width, a, wants, gradient->mask);
+    if (tail > 0) {
+        gradient_range(1, tail, gradient_at(a, wide * r.width), wants, gradient->mask);
+    }
+}
+
 const tl_channel_norm_kernels TL_PER_ISA(tl_channel_norm_kernels) = {
     .scratch_bytes = scratch_bytes,
     .moments = moments,
     .apply = apply,
     .gradient_sums = gradient_sums,
     .gradient_apply = gradient_apply,
+    .spread = spread,
+    .apply_rows = apply_rows,
+    .gradient_rows = gradient_rows,
 };

@@ -68,12 +68,26 @@ typedef struct tl_channel_norm_kernels {
     void (*apply)(tl_channel_norm_shape shape, const tl_real *x, const tl_real *residual,
                   tl_channel_affine affine, bool relu, tl_real *y, void *scratch, int threads);
 
-    /* sum of g and of g * (x - center) over the rows, per set and channel. */
+    /* sum of g and of g * (x - center) over the rows, per set and channel. With the mask
+     * TL_CHANNEL_NORM_FROM_OUTPUT g is written to `masked` (NULL: not wanted; may be dy). */
     void (*gradient_sums)(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
-                          double *sum, double *sum_centered, void *scratch, int threads);
+                          double *sum, double *sum_centered, tl_real *masked, void *scratch,
+                          int threads);
 
     void (*gradient_apply)(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
                            const tl_channel_norm_gradient_out *out, void *scratch, int threads);
+
+    /* Some rows of one set at a time, by one thread; several may work on different rows. `spread`,
+     * of scratch_bytes, was filled in before from the same coefficients (slope and constant may be
+     * NULL); x, residual and the gradient's arrays are whole, y and dx hold the rows alone. */
+    void (*spread)(tl_channel_norm_shape shape, tl_channel_affine affine, const tl_real *slope,
+                   const tl_real *constant, void *spread);
+    void (*apply_rows)(tl_channel_norm_shape shape, const tl_real *x, const tl_real *residual,
+                       tl_channel_affine affine, bool relu, const void *spread, int64_t first,
+                       int64_t count, tl_real *y);
+    void (*gradient_rows)(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
+                          const tl_real *slope, const tl_real *constant, const void *spread,
+                          int64_t first, int64_t count, tl_real *dx);
 } tl_channel_norm_kernels;
 
 TL_DECLARE_KERNELS(tl_channel_norm_kernels);

@@ -10,7 +10,7 @@
  * No im2col buffer is ever written. Which kernel a shape takes is told by `path`:
  *
  *   winograd   3x3, stride 1 or 2, dilation 1, one group, channels multiples of the vector
- *              (k_conv_winograd_choice.h; k_conv_winograd.c, k_conv_winograd_weight.c)
+ *              (k_conv_winograd_choice.h; k_conv_winograd.c with _map.h and _sum.h)
  *   depthwise  one channel a group, vectorised over the channels (k_conv_depthwise.c)
  *   rows       1x1 with stride 1: a plain matrix product on the rows of x, nothing is copied
  *   direct     everything else: products of zero-padded tiles; backward_input with a stride runs
@@ -72,6 +72,16 @@ typedef struct tl_conv_kernels {
     void (*backward_weight)(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 
+    /* Whether the shape has a kernel for both gradients at once. It takes samples through the
+     * cache, and may round dweight otherwise than backward_weight. */
+    bool (*fuses_backward)(const tl_conv_shape *shape);
+    size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
+    /* dx and dweight as above. `dy->make` may read what dx points to, sample by sample: samples are
+     * made before they are written. */
+    void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
+                     const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
+                     bool accumulate_dweight, void *scratch, int threads);
+
     /* dbias[c] = the sum of dy [rows, channels] over the rows, in double across blocks of rows.
      * Scratch: bias_scratch_bytes(rows, channels). */
     size_t (*bias_scratch_bytes)(int64_t rows, int64_t channels);
@@ -98,6 +108,14 @@ typedef struct tl_conv_weight_kernels {
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 } tl_conv_weight_kernels;
 
+typedef struct tl_conv_backward_kernels {
+    bool (*fuses)(const tl_conv_shape *shape);
+    size_t (*scratch_bytes)(const tl_conv_shape *shape, int threads);
+    void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
+                     const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
+                     bool accumulate_dweight, void *scratch, int threads);
+} tl_conv_backward_kernels;
+
 #define TL_CONV_DECLARE_PART(type, name)                                                           \
     extern const type name##_baseline, name##_avx2, name##_avx512
 TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_direct);
@@ -106,5 +124,6 @@ TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_winograd);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_direct_weight);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_depthwise_weight);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_winograd_weight);
+TL_CONV_DECLARE_PART(tl_conv_backward_kernels, tl_conv_winograd_backward);
 
 #endif

@@ -234,6 +234,9 @@ TL_INLINE void tl_winograd_fetch_row(const tl_real *image, const int64_t extents
     }
 }
 
+/* In place of a number of tiles: ask for nothing but what is queued already. */
+enum { TL_WINOGRAD_QUEUED = -1 };
+
 /* The memory of tiles first ... end-1, of a later piece, is fetched soon: the source rows that
  * tiles above them have not read, and the destination. Their transforms would have to wait for it.
  */

@@ -34,6 +34,18 @@
 /* Declares the instances of one family. */
 #define TL_DECLARE_KERNELS(type) extern const type type##_baseline, type##_avx2, type##_avx512
 
+/* A tensor whose values are made where they are read. `make` writes samples first ... first+count-1
+ * (of the first dimension) to `to`; several threads call it at a time. Where `values` are there,
+ * `make` is not called. */
+enum { TL_PARTS_READS = 3 };
+typedef struct tl_parts {
+    const tl_real *values; /* or NULL */
+    void (*make)(const void *state, int64_t first, int64_t count, tl_real *to);
+    const void *state;
+    const tl_real *reads[TL_PARTS_READS]; /* arrays of the same shape that `make` reads, then NULL:
+                                             hints of what to fetch ahead */
+} tl_parts;
+
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 

@@ -21,6 +21,7 @@
 typedef struct conv_state {
     tl_conv_shape shape;
     bool transposed;
+    bool fused; /* both gradients at once, from parts */
 } conv_state;
 
 /* What the public configs say, in three dimensions. */
@@ -241,8 +242,30 @@ static void backward_bias(tl_node *node, const conv_state *state) {
     }
 }
 
+static void backward_fused(tl_node *node, const conv_state *state) {
+    const tl_conv_shape *s = &state->shape;
+    const tl_conv_kernels *k = TL_NODE_KERNELS(node)->conv;
+    const int threads = TL_NODE_THREADS(node);
+    bool accumulate_dx;
+    bool accumulate_dweight;
+    tl_real *dx = tl_node_grad(node, 0, &accumulate_dx);
+    tl_real *dweight = tl_node_grad(node, 1, &accumulate_dweight);
+    void *scratch = tl_node_scratch(node, k->backward_scratch_bytes(s, threads));
+    tl_parts x;
+    if (dx == NULL || dweight == NULL || scratch == NULL || !tl_node_input_parts(node, &x)) {
+        return;
+    }
+    const tl_parts dy = tl_node_output_grad_parts(node);
+    k->backward(s, &x, &dy, tl_node_input(node, 1), dx, accumulate_dx, dweight, accumulate_dweight,
+                scratch, threads);
+}
+
 static void conv_backward(tl_node *node) {
     const conv_state *state = node->state;
+    if (state->fused) {
+        backward_fused(node, state);
+        return;
+    }
     backward_weight(node, state);
     backward_bias(node, state);
     tl_node_release_scratch(node); /* before the gradient of x is allocated */
@@ -296,6 +319,11 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
         return NULL;
     }
     *state = (conv_state){.shape = s, .transposed = config->transposed};
+    state->fused = !config->transposed && bias == NULL && tl_op_wants(&op, 0) &&
+                   tl_op_wants(&op, 1) && k->fuses_backward(&s);
+    if (state->fused) {
+        tl_op_set_reads_parts(&op);
+    }
     const tl_real *bias_data = bias != NULL ? bias->storage->data : NULL;
     if (config->transposed) {
         k->backward_input(&s, x->storage->data, weight->storage->data, bias_data, y->storage->data,

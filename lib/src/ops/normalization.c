@@ -163,19 +163,120 @@ static const tl_real *saved_or_null(const tl_node *node, int index) {
     return node->inputs[index] != NULL ? tl_node_input(node, index) : NULL;
 }
 
+/* ------------------------------------------------------------------ in parts */
+
+/* What some samples of batch norm's result, or of the gradient of x, are made from. */
+typedef struct norm_parts {
+    const tl_channel_norm_kernels *kernels;
+    tl_channel_norm_shape shape;
+    int64_t sample_rows;
+    coefficients coefficients;
+    void *spread;
+    const tl_real *x; /* for the result */
+    const tl_real *residual;
+    bool relu;
+    tl_channel_norm_gradient gradient; /* for the gradient */
+} norm_parts;
+
+/* Memory of the node's scratch for parts with `count` coefficients a channel; NULL after an error.
+ */
+static norm_parts *new_parts(tl_node *node, int count) {
+    const norm_state *state = node->state;
+    const tl_tensor *x = node->inputs[X];
+    const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
+    const int64_t channels = state->shape.channels;
+    norm_parts *parts = tl_node_scratch(node, sizeof *parts);
+    tl_real *memory = tl_node_scratch(node, (size_t)(channels * count) * sizeof *memory);
+    void *spread = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
+    if (parts == NULL || memory == NULL || spread == NULL) {
+        return NULL;
+    }
+    *parts = (norm_parts){.kernels = kernels,
+                          .shape = state->shape,
+                          .sample_rows = state->shape.rows / x->shape[0],
+                          .coefficients = count == FORWARD_COEFFICIENTS
+                                              ? forward_coefficients(memory, channels)
+                                              : backward_coefficients(memory, channels),
+                          .spread = spread};
+    return parts;
+}
+
+static void make_result(const void *state, int64_t first, int64_t count, tl_real *to) {
+    const norm_parts *p = state;
+    p->kernels->apply_rows(p->shape, p->x, p->residual, affine_of(p->coefficients), p->relu,
+                           p->spread, first * p->sample_rows, count * p->sample_rows, to);
+}
+
+static void make_gradient(const void *state, int64_t first, int64_t count, tl_real *to) {
+    const norm_parts *p = state;
+    p->kernels->gradient_rows(p->shape, &p->gradient, p->coefficients.slope,
+                              p->coefficients.constant, p->spread, first * p->sample_rows,
+                              count * p->sample_rows, to);
+}
+
+/* The result again, in parts. */
+static bool recompute_parts(tl_node *node, tl_parts *to) {
+    const norm_state *state = node->state;
+    norm_parts *parts = new_parts(node, FORWARD_COEFFICIENTS);
+    if (parts == NULL) {
+        return false;
+    }
+    parts->x = tl_node_input(node, X);
+    parts->residual = saved_or_null(node, RESIDUAL);
+    parts->relu = state->mask != TL_CHANNEL_NORM_NO_MASK;
+    set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), parts->coefficients);
+    parts->kernels->spread(parts->shape, affine_of(parts->coefficients), NULL, NULL, parts->spread);
+    *to =
+        (tl_parts){.make = make_result, .state = parts, .reads = {parts->x, parts->residual, NULL}};
+    return true;
+}
+
+/* Whether the convolution that computed x may make the gradient of x itself. The ReLU behind a
+ * residual is then undone in place, and the residual gets the gradient that flowed in. */
+static bool can_defer(tl_node *node) {
+    const norm_state *state = node->state;
+    return state->shape.sets == 1 && tl_node_can_defer_grad(node, X) &&
+           node->inputs[RESIDUAL] != node->inputs[X] &&
+           (!tl_node_wants(node, RESIDUAL) || tl_node_can_pass_grad(node, RESIDUAL)) &&
+           (state->mask != TL_CHANNEL_NORM_FROM_OUTPUT || tl_node_own_output_grad(node) != NULL);
+}
+
+/* Leaves the gradient of x to the convolution. */
+static void defer_gradient(tl_node *node, const tl_channel_norm_gradient *gradient,
+                           norm_parts *parts) {
+    tl_node_pass_grad(node, RESIDUAL);
+    parts->gradient = *gradient;
+    if (gradient->mask == TL_CHANNEL_NORM_FROM_OUTPUT) {
+        parts->gradient.mask = TL_CHANNEL_NORM_NO_MASK;
+        parts->gradient.y = NULL;
+    }
+    const coefficients c = parts->coefficients;
+    parts->kernels->spread(parts->shape, affine_of(c), c.slope, c.constant, parts->spread);
+    tl_node_defer_grad(node, X,
+                       &(tl_parts){.make = make_gradient,
+                                   .state = parts,
+                                   .reads = {gradient->dy, gradient->x, NULL}});
+}
+
+/* ------------------------------------------------------------------ backward */
+
 static void norm_backward(tl_node *node) {
     const norm_state *state = node->state;
     const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
     const int threads = TL_NODE_THREADS(node);
     const int64_t count = state->shape.sets * state->shape.channels;
-    tl_real *memory = tl_node_scratch(node, (size_t)count * BACKWARD_COEFFICIENTS * sizeof *memory);
+    const bool defer = can_defer(node);
+    norm_parts *parts = defer ? new_parts(node, BACKWARD_COEFFICIENTS) : NULL;
+    tl_real *memory =
+        defer ? NULL
+              : tl_node_scratch(node, (size_t)count * BACKWARD_COEFFICIENTS * sizeof *memory);
     double *sum_memory = tl_node_scratch(node, (size_t)count * 2 * sizeof *sum_memory);
     void *scratch = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
-    if (memory == NULL || sum_memory == NULL || scratch == NULL) {
+    if ((parts == NULL && memory == NULL) || sum_memory == NULL || scratch == NULL) {
         return;
     }
     const tl_real *weight = saved_or_null(node, WEIGHT);
-    const coefficients c = backward_coefficients(memory, count);
+    coefficients c = defer ? parts->coefficients : backward_coefficients(memory, count);
     const gradient_sums sums = {.sum = sum_memory, .centered = sum_memory + count};
     set_affine(state, weight, saved_or_null(node, BIAS), c);
     const tl_channel_norm_gradient gradient = {
@@ -184,8 +285,12 @@ static void norm_backward(tl_node *node) {
         .y = state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_output(node) : NULL,
         .mask = state->mask,
         .affine = affine_of(c)};
-    if (state->statistics || tl_node_wants(node, WEIGHT) || tl_node_wants(node, BIAS)) {
-        kernels->gradient_sums(state->shape, &gradient, sums.sum, sums.centered, scratch, threads);
+    tl_real *masked =
+        defer && state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_own_output_grad(node) : NULL;
+    if (state->statistics || masked != NULL || tl_node_wants(node, WEIGHT) ||
+        tl_node_wants(node, BIAS)) {
+        kernels->gradient_sums(state->shape, &gradient, sums.sum, sums.centered, masked, scratch,
+                               threads);
         add_parameter_gradient(node, WEIGHT, sums);
         add_parameter_gradient(node, BIAS, sums);
     }
@@ -194,9 +299,15 @@ static void norm_backward(tl_node *node) {
     }
     if (state->statistics) {
         set_statistics_terms(state, weight, sums, c);
+    } else {
+        c.slope = c.constant = NULL;
     }
-    tl_channel_norm_gradient_out out = {.slope = state->statistics ? c.slope : NULL,
-                                        .constant = state->statistics ? c.constant : NULL};
+    if (defer) {
+        parts->coefficients = c;
+        defer_gradient(node, &gradient, parts);
+        return;
+    }
+    tl_channel_norm_gradient_out out = {.slope = c.slope, .constant = c.constant};
     /* dx goes where dy was if it can: the kernel reads each value before it writes it */
     out.dx = tl_node_grad_in_place(node, X, &out.accumulate_dx);
     out.dresidual = tl_node_grad(node, RESIDUAL, &out.accumulate_dresidual);
@@ -388,6 +499,9 @@ static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, voi
         }
         const double again = 3.0 + (call->residual != NULL) + call->relu;
         tl_op_set_recompute(op, recompute, again * (double)y->size);
+        if (state->shape.sets == 1) {
+            tl_op_set_recompute_parts(op, recompute_parts);
+        }
     }
     return tl_op_finish(op, norm_backward);
 }

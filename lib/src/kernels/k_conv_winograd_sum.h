@@ -1,4 +1,4 @@
-/* k_conv_winograd_weight.c - backward_weight by Winograd's algorithms.
+/* k_conv_winograd_sum.h - Winograd's backward_weight. Private to k_conv_winograd.c.
  *
  * The adjoint of y = A^T [(G g G^T) * (B^T d B)] A with respect to g is
  *     dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G:
@@ -8,11 +8,11 @@
  * [chunk of outputs][weights][inputs][vectors of outputs]. The pieces' sum is transformed back at
  * last.
  */
+#ifndef TL_K_CONV_WINOGRAD_SUM_H
+#define TL_K_CONV_WINOGRAD_SUM_H
+
 #include "kernels/k_conv_sum.h"
 #include "kernels/k_conv_winograd.h"
-#include "kernels/shares.h"
-
-#include <omp.h>
 
 enum {
     WINOGRAD_WEIGHT_ROOM = 48,    /* tiles transformed at a time */
@@ -20,7 +20,7 @@ enum {
     REST = 2,                     /* divides what is left of any vector */
 };
 
-typedef struct weight_plan {
+typedef struct sum_plan {
     tl_winograd_grid grid;
     int64_t inputs;
     int64_t outputs;
@@ -34,17 +34,17 @@ typedef struct weight_plan {
     tl_real *work; /* per thread: V, the gradient's transform, zeros */
     int64_t work_values;
     size_t bytes;
-} weight_plan;
+} sum_plan;
 
 /* First channel of a slice: slices are whole vectors. */
-static int64_t slice_start(const weight_plan *plan, int64_t slice) {
+static int64_t slice_start(const sum_plan *plan, int64_t slice) {
     return tl_conv_vectors(plan->inputs) * slice / plan->slices * TL_LANES;
 }
 
-static weight_plan make_plan(const tl_conv_shape *shape, int threads, char *base) {
-    weight_plan plan = {.grid = tl_winograd_make_grid(shape, TL_CONV_BACKWARD_WEIGHT),
-                        .inputs = shape->in_channels,
-                        .outputs = shape->out_channels};
+static sum_plan make_sum_plan(const tl_conv_shape *shape, int threads, char *base) {
+    sum_plan plan = {.grid = tl_winograd_make_grid(shape, TL_CONV_BACKWARD_WEIGHT),
+                     .inputs = shape->in_channels,
+                     .outputs = shape->out_channels};
     const int64_t tiles = plan.grid.tiles;
     plan.room = tl_conv_minimum(WINOGRAD_WEIGHT_ROOM, tiles);
     plan.piece_values = plan.grid.weights * plan.inputs * plan.outputs;
@@ -98,7 +98,7 @@ TL_INLINE void gradient_vector(tl_winograd_kind kind, const tl_real *dy, int64_t
 }
 
 /* A dy A^T of `count` tiles from `tile` on: w [elements][room][outputs]. */
-TL_INLINE void gradient_tiles_of(tl_winograd_kind kind, const weight_plan *plan, const tl_real *dy,
+TL_INLINE void gradient_tiles_of(tl_winograd_kind kind, const sum_plan *plan, const tl_real *dy,
                                  int64_t tile, int64_t count, tl_real *w) {
     const tl_winograd_grid *g = &plan->grid;
     const int64_t outputs = tl_winograd_line_of(kind).outputs;
@@ -123,7 +123,7 @@ TL_INLINE void gradient_tiles_of(tl_winograd_kind kind, const weight_plan *plan,
     }
 }
 
-static void gradient_tiles(const weight_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
+static void gradient_tiles(const sum_plan *plan, const tl_real *dy, int64_t tile, int64_t count,
                            tl_real *w) {
     if (plan->grid.kind == TL_WINOGRAD_2) {
         gradient_tiles_of(TL_WINOGRAD_2, plan, dy, tile, count, w);
@@ -169,7 +169,7 @@ TL_INLINE void outer_sweep(int64_t count, const tl_real *v, const int64_t width,
 }
 
 /* Adds `count` tiles' products to a partial gradient, input channels first ... first+width-1. */
-TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_real *v,
+TL_INLINE void add_products_of(const sum_plan *plan, int64_t count, const tl_real *v,
                                const tl_real *w, int64_t first, const int64_t width,
                                tl_real *partial) {
     const int64_t rows = plan->grid.weights * plan->inputs;
@@ -193,7 +193,7 @@ TL_INLINE void add_products_of(const weight_plan *plan, int64_t count, const tl_
 }
 
 /* The usual widths as constants: every address of a block is then a displacement. */
-static void add_products(const weight_plan *plan, int64_t count, const tl_real *v, const tl_real *w,
+static void add_products(const sum_plan *plan, int64_t count, const tl_real *v, const tl_real *w,
                          int64_t first, int64_t width, tl_real *partial) {
     switch (width) {
     case 16:
@@ -210,7 +210,7 @@ static void add_products(const weight_plan *plan, int64_t count, const tl_real *
     }
 }
 
-static void clear_slice(const weight_plan *plan, int64_t first, int64_t width, tl_real *partial) {
+static void clear_slice(const sum_plan *plan, int64_t first, int64_t width, tl_real *partial) {
     const int64_t rows = plan->grid.weights * plan->inputs;
     for (int64_t chunk = 0; chunk < tl_conv_chunks(plan->outputs); chunk++) {
         const int64_t across = tl_conv_chunk_vectors(plan->outputs, chunk) * TL_LANES;
@@ -222,31 +222,42 @@ static void clear_slice(const weight_plan *plan, int64_t first, int64_t width, t
     }
 }
 
-static void add_piece(const weight_plan *plan, int64_t piece, int64_t slice, const tl_real *x,
-                      const tl_real *dy, int thread) {
-    const int64_t first = slice_start(plan, slice);
-    const int64_t width = slice_start(plan, slice + 1) - first;
-    tl_real *partial = plan->partial + piece * plan->piece_values;
-    tl_real *v = plan->work + thread * plan->work_values;
-    const int64_t v_step = tl_winograd_step(plan->room, width);
-    tl_real *w = v + plan->grid.elements * v_step;
-    tl_real *zeros = w + plan->grid.elements * plan->gradient_step;
-    memset(zeros, 0, (size_t)width * sizeof(tl_real));
-    clear_slice(plan, first, width, partial);
-    const int64_t tiles = plan->grid.tiles;
-    const int64_t end = tiles * (piece + 1) / plan->pieces;
-    for (int64_t tile = tiles * piece / plan->pieces; tile < end; tile += plan->room) {
-        const int64_t count = tl_conv_minimum(plan->room, end - tile);
-        tl_winograd_input[plan->grid.kind](&plan->grid, x, tile, count, plan->inputs, first, width,
-                                           v_step, zeros, v);
-        gradient_tiles(plan, dy, tile, count, w);
-        if (plan->slices == 1) { /* of several, each would ask for all of x */
-            tl_winograd_fetch(&plan->grid, tile + count,
-                              tl_conv_minimum(end, tile + count + plan->room), x, plan->inputs, dy,
-                              plan->outputs);
-        }
-        add_products(plan, count, v, w, first, width, partial);
+/* What one thread adds to: a slice of the input channels of a partial gradient. */
+typedef struct sum_target {
+    int64_t first; /* input channels */
+    int64_t width;
+    tl_real *partial;
+    tl_real *v; /* the thread's work */
+    tl_real *w;
+    tl_real *zeros;
+    int64_t v_step;
+} sum_target;
+
+static sum_target sum_begin(const sum_plan *plan, int64_t piece, int64_t slice, int thread) {
+    sum_target to = {.first = slice_start(plan, slice),
+                     .partial = plan->partial + piece * plan->piece_values,
+                     .v = plan->work + thread * plan->work_values};
+    to.width = slice_start(plan, slice + 1) - to.first;
+    to.v_step = tl_winograd_step(plan->room, to.width);
+    to.w = to.v + plan->grid.elements * to.v_step;
+    to.zeros = to.w + plan->grid.elements * plan->gradient_step;
+    memset(to.zeros, 0, (size_t)to.width * sizeof(tl_real));
+    clear_slice(plan, to.first, to.width, to.partial);
+    return to;
+}
+
+/* Adds tiles first ... first+count-1, at most `room` of them. The memory of the `next` tiles behind
+ * them is asked for meanwhile, or what is queued already. */
+static void sum_tiles(const sum_plan *plan, const sum_target *to, int64_t first, int64_t count,
+                      int64_t next, const tl_real *x, const tl_real *dy) {
+    tl_winograd_input[plan->grid.kind](&plan->grid, x, first, count, plan->inputs, to->first,
+                                       to->width, to->v_step, to->zeros, to->v);
+    gradient_tiles(plan, dy, first, count, to->w);
+    if (next != TL_WINOGRAD_QUEUED) {
+        tl_winograd_fetch(&plan->grid, first + count, first + count + next, x, plan->inputs, dy,
+                          plan->outputs);
     }
+    add_products(plan, count, to->v, to->w, to->first, to->width, to->partial);
 }
 
 /* G^T u G of one vector of channels: 9 taps. */
@@ -284,7 +295,7 @@ static void back_transform(tl_winograd_kind kind, const tl_v *u, tl_v g[9]) {
 }
 
 /* One vector of inputs' worth of dweight: input channels first ..., output channels of `chunk`. */
-static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, tl_real *dweight,
+static void finish_block(const sum_plan *plan, int64_t chunk, int64_t first, tl_real *dweight,
                          bool accumulate) {
     enum { MOST = TL_VECTOR_BYTES / sizeof(tl_real) };
     tl_real block[9][MOST][2 * MOST];
@@ -319,28 +330,13 @@ static void finish_block(const weight_plan *plan, int64_t chunk, int64_t first, 
     }
 }
 
-static size_t winograd_weight_scratch_bytes(const tl_conv_shape *shape, int threads) {
-    return make_plan(shape, threads, NULL).bytes;
-}
-
-static void winograd_backward_weight(const tl_conv_shape *shape, const tl_real *x,
-                                     const tl_real *dy, tl_real *dweight, bool accumulate,
-                                     void *scratch, int threads) {
-    const weight_plan plan = make_plan(shape, threads, scratch);
-    const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
-    tl_shares shares = tl_shares_of(plan.pieces * plan.slices, team);
-#pragma omp parallel num_threads(team) if (team > 1)
-    for (int64_t i; tl_shares_take(&shares, &i);) {
-        add_piece(&plan, i / plan.slices, i % plan.slices, x, dy, omp_get_thread_num());
-    }
-    const int64_t blocks = plan.inputs / TL_LANES;
+/* dweight from the sums of all pieces. */
+static void sum_finish(const sum_plan *plan, tl_real *dweight, bool accumulate, int team) {
+    const int64_t blocks = plan->inputs / TL_LANES;
 #pragma omp parallel for num_threads(team) schedule(static) if (team > 1)
-    for (int64_t i = 0; i < tl_conv_chunks(plan.outputs) * blocks; i++) {
-        finish_block(&plan, i / blocks, i % blocks * TL_LANES, dweight, accumulate);
+    for (int64_t i = 0; i < tl_conv_chunks(plan->outputs) * blocks; i++) {
+        finish_block(plan, i / blocks, i % blocks * TL_LANES, dweight, accumulate);
     }
 }
 
-const tl_conv_weight_kernels TL_PER_ISA(tl_conv_winograd_weight) = {
-    .scratch_bytes = winograd_weight_scratch_bytes,
-    .backward_weight = winograd_backward_weight,
-};
+#endif
