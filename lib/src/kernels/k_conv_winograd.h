@@ -122,23 +122,28 @@ TL_INLINE void tl_winograd_store_rows(tl_winograd_line_function *line, tl_winogr
     }
 }
 
-/* B^T d B of one vector of channels; d (i, j) at p + i row + j column, or at edge[inputs i + j] + c
- * where that is given. v gets the elements `step` apart. */
-TL_INLINE void tl_winograd_input_vector(tl_winograd_kind kind, const tl_real *p, int64_t row,
-                                        int64_t column, const tl_real *const *edge, int64_t c,
-                                        tl_real *v, int64_t step) {
+/* B^T d B of one vector of channels; d (i, j) at rows[i] + j column, or zero where bit j of
+ * `inside` is not set. v gets the elements `step` apart. */
+TL_INLINE void tl_winograd_input_vector(tl_winograd_kind kind, const tl_real *const *rows,
+                                        int64_t column, unsigned inside, tl_real *v, int64_t step) {
     const tl_winograd_line line = tl_winograd_line_of(kind);
     tl_v t[TL_WINOGRAD_ELEMENTS][TL_WINOGRAD_ELEMENTS]; /* columns transformed, of row i */
     TL_CONV_UNROLL
     for (int j = 0; j < line.inputs; j++) {
         tl_v d[TL_WINOGRAD_ELEMENTS];
         tl_v transformed[TL_WINOGRAD_ELEMENTS];
-        TL_CONV_UNROLL
-        for (int i = 0; i < line.inputs; i++) {
-            d[i] =
-                tl_v_load(edge != NULL ? edge[line.inputs * i + j] + c : p + i * row + j * column);
+        if ((inside >> j & 1u) != 0) {
+            TL_CONV_UNROLL
+            for (int i = 0; i < line.inputs; i++) {
+                d[i] = tl_v_load(rows[i] + j * column);
+            }
+            tl_winograd_input_line(kind, d, transformed);
+        } else {
+            TL_CONV_UNROLL
+            for (int i = 0; i < line.elements; i++) {
+                transformed[i] = tl_v_zero();
+            }
         }
-        tl_winograd_input_line(kind, d, transformed);
         TL_CONV_UNROLL
         for (int i = 0; i < line.elements; i++) {
             t[i][j] = transformed[i];
@@ -147,23 +152,29 @@ TL_INLINE void tl_winograd_input_vector(tl_winograd_kind kind, const tl_real *p,
     tl_winograd_store_rows(tl_winograd_input_line, kind, line.elements, t, v, step);
 }
 
-/* The same for a tile at the image's edge, all `width` channels: outside the image lie `zeros`. */
-TL_INLINE void tl_winograd_input_edge(tl_winograd_kind kind, const tl_winograd_grid *g,
+/* All `width` channels of a tile that begins at row h and column w. Rows outside the image are read
+ * from `zeros`, columns outside not at all. */
+TL_INLINE void tl_winograd_input_tile(tl_winograd_kind kind, const tl_winograd_grid *g,
                                       const tl_real *image, int64_t h, int64_t w, int64_t channels,
-                                      int64_t width, const tl_real *zeros, tl_real *v,
+                                      int64_t width, bool whole, const tl_real *zeros, tl_real *v,
                                       int64_t step) {
     const int64_t inputs = tl_winograd_line_of(kind).inputs;
-    const tl_real *at[TL_WINOGRAD_TILE_ELEMENTS];
-    for (int64_t i = 0; i < inputs; i++) {
-        const bool row_inside = h + i >= 0 && h + i < g->source[0];
-        for (int64_t j = 0; j < inputs; j++) {
-            const bool inside = row_inside && w + j >= 0 && w + j < g->source[1];
-            at[inputs * i + j] =
-                inside ? image + ((h + i) * g->source[1] + w + j) * channels : zeros;
-        }
+    const int64_t row = g->source[1] * channels;
+    const tl_real *rows[TL_WINOGRAD_ELEMENTS];
+    unsigned inside = 0;
+    for (int i = 0; i < inputs; i++) {
+        rows[i] = whole || (h + i >= 0 && h + i < g->source[0])
+                      ? image + (h + i) * row + w * channels
+                      : zeros;
+        inside |= (unsigned)(whole || (w + i >= 0 && w + i < g->source[1])) << i;
     }
     for (int64_t c = 0; c < width; c += TL_LANES) {
-        tl_winograd_input_vector(kind, NULL, 0, 0, at, c, v + c, step);
+        const tl_real *at[TL_WINOGRAD_ELEMENTS];
+        TL_CONV_UNROLL
+        for (int i = 0; i < inputs; i++) {
+            at[i] = rows[i] + c;
+        }
+        tl_winograd_input_vector(kind, at, channels, whole ? ~0u : inside, v + c, step);
     }
 }
 
@@ -173,32 +184,35 @@ TL_INLINE int64_t tl_winograd_step(int64_t room, int64_t width) {
     return room * width + TL_LANES;
 }
 
+/* A row of zeros that tiles outside an image read. */
+TL_INLINE int64_t tl_winograd_zeros(const tl_winograd_grid *g, int64_t channels) {
+    return g->line.inputs * channels;
+}
+
 TL_INLINE void tl_winograd_input_of(tl_winograd_kind kind, const tl_winograd_grid *g,
                                     const tl_real *source, int64_t tile, int64_t count,
                                     int64_t channels, int64_t first, int64_t width, int64_t step,
                                     const tl_real *zeros, tl_real *v) {
     const tl_winograd_line line = tl_winograd_line_of(kind);
-    const int64_t row = g->source[1] * channels;
     tl_winograd_place place = tl_winograd_place_of(g, tile);
     for (int64_t t = 0; t < count; t++, tl_winograd_next(g, &place)) {
         const int64_t h = line.advance * place.at[0] - g->padding[0];
         const int64_t w = line.advance * place.at[1] - g->padding[1];
-        const tl_real *image = source + place.image * g->source[0] * row + first;
+        const tl_real *image =
+            source + place.image * g->source[0] * g->source[1] * channels + first;
         tl_real *to = v + t * width;
-        if (h < 0 || w < 0 || h + line.inputs > g->source[0] || w + line.inputs > g->source[1]) {
-            tl_winograd_input_edge(kind, g, image, h, w, channels, width, zeros, to, step);
-            continue;
-        }
-        const tl_real *from = image + h * row + w * channels;
-        for (int64_t c = 0; c < width; c += TL_LANES) {
-            tl_winograd_input_vector(kind, from + c, row, channels, NULL, 0, to + c, step);
+        if (h >= 0 && w >= 0 && h + line.inputs <= g->source[0] &&
+            w + line.inputs <= g->source[1]) {
+            tl_winograd_input_tile(kind, g, image, h, w, channels, width, true, zeros, to, step);
+        } else {
+            tl_winograd_input_tile(kind, g, image, h, w, channels, width, false, zeros, to, step);
         }
     }
 }
 
 /* B^T d B of `count` tiles from `tile` on, channels first ... first+width-1 of `channels`:
- * v [elements][room][width], tile after tile, elements `step` apart. `zeros` holds `width` zeros.
- */
+ * v [elements][room][width], tile after tile, elements `step` apart. `zeros` holds the zeros of
+ * tl_winograd_zeros. */
 typedef void tl_winograd_input_function(const tl_winograd_grid *g, const tl_real *source,
                                         int64_t tile, int64_t count, int64_t channels,
                                         int64_t first, int64_t width, int64_t step,

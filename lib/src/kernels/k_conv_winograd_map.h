@@ -48,8 +48,8 @@ static map_plan make_map_plan(const tl_conv_shape *shape, tl_conv_direction dire
     const int64_t area = plan.sources * plan.destinations;
     plan.source_step = tl_winograd_step(plan.room, plan.sources);
     plan.destination_step = tl_winograd_step(plan.room, plan.destinations);
-    plan.work_values =
-        plan.grid.elements * (plan.source_step + plan.destination_step) + plan.sources;
+    plan.work_values = plan.grid.elements * (plan.source_step + plan.destination_step) +
+                       tl_winograd_zeros(&plan.grid, plan.sources);
     plan.fetched = tl_winograd_fetched(&plan.grid, plan.room, plan.sources, plan.destinations,
                                        blocks * tl_conv_chunks(plan.destinations));
     size_t used = 0;
@@ -313,9 +313,10 @@ static void map_tiles(const map_plan *plan, int64_t first, int64_t count, int64_
 static void map_prepare(const tl_conv_shape *shape, tl_conv_direction direction,
                         const tl_real *weight, const map_plan *plan, int threads) {
     transform_weights(shape, direction, weight, plan, threads);
+    const int64_t zeros = tl_winograd_zeros(&plan->grid, plan->sources);
     for (int t = 0; t < threads; t++) {
-        memset(plan->work + (t + 1) * plan->work_values - plan->sources, 0,
-               (size_t)plan->sources * sizeof(tl_real));
+        memset(plan->work + (t + 1) * plan->work_values - zeros, 0,
+               (size_t)zeros * sizeof(tl_real));
     }
 }
 

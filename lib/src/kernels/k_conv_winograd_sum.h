@@ -58,7 +58,8 @@ static sum_plan make_sum_plan(const tl_conv_shape *shape, int threads, char *bas
     const int64_t width = slice_start(&plan, 1) + TL_LANES; /* no slice is wider */
     plan.gradient_step = tl_winograd_step(plan.room, plan.outputs);
     plan.work_values =
-        plan.grid.elements * (tl_winograd_step(plan.room, width) + plan.gradient_step) + width;
+        plan.grid.elements * (tl_winograd_step(plan.room, width) + plan.gradient_step) +
+        tl_winograd_zeros(&plan.grid, plan.inputs);
     const int64_t rows = tl_winograd_block(tl_conv_chunk_vectors(plan.outputs, 0));
     plan.fetched =
         tl_winograd_fetched(&plan.grid, plan.room, plan.inputs, plan.outputs,
@@ -241,7 +242,7 @@ static sum_target sum_begin(const sum_plan *plan, int64_t piece, int64_t slice, 
     to.v_step = tl_winograd_step(plan->room, to.width);
     to.w = to.v + plan->grid.elements * to.v_step;
     to.zeros = to.w + plan->grid.elements * plan->gradient_step;
-    memset(to.zeros, 0, (size_t)to.width * sizeof(tl_real));
+    memset(to.zeros, 0, (size_t)tl_winograd_zeros(&plan->grid, plan->inputs) * sizeof(tl_real));
     clear_slice(plan, to.first, to.width, to.partial);
     return to;
 }
