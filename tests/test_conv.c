@@ -314,6 +314,20 @@ typedef struct gradients {
     tl_real *dweight;
 } gradients;
 
+/* Copies of dx as each sample was seen. */
+typedef struct seen {
+    const tl_real *dx;
+    tl_real *copy;
+    int64_t size; /* of a sample */
+} seen;
+
+static void see_samples(const void *state, int64_t first, int64_t count) {
+    const seen *s = state;
+    for (int64_t i = first * s->size; i < (first + count) * s->size; i++) {
+        s->copy[i] += s->dx[i]; /* seen twice, it is twice as large */
+    }
+}
+
 static void free_gradients(gradients g) {
     free(g.dx);
     free(g.dweight);
@@ -337,8 +351,14 @@ static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_
     const samples dy = {d->y, d->y_size / d->shape.batch};
     const tl_parts x_parts = parts_of(&x, x_made);
     const tl_parts dy_parts = parts_of(&dy, dy_made);
+    const seen watched = {g.dx, calloc((size_t)d->x_size, sizeof(tl_real)), x.size};
+    const tl_watch watch = {.see = see_samples, .state = &watched};
     kernels->conv->backward(&d->shape, &x_parts, &dy_parts, d->weight, g.dx, start != NULL,
-                            g.dweight, start != NULL, scratch, threads);
+                            g.dweight, start != NULL, dy_made ? &watch : NULL, scratch, threads);
+    if (dy_made) {
+        assert_same_bits("dx as it was seen", d->x_size, watched.copy, g.dx);
+    }
+    free(watched.copy);
     for (size_t i = 0; i < 64; i++) {
         ck_assert_msg(scratch[bytes + i] == 0xff, "scratch was written beyond its end");
     }

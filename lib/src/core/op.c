@@ -206,6 +206,10 @@ void tl_op_set_recompute_parts(tl_op *op, tl_recompute_parts_function recompute_
     op->node->recompute_parts = recompute_parts;
 }
 
+void tl_op_set_watch_grad(tl_op *op, tl_watch_grad_function watch_grad) {
+    op->node->watch_grad = watch_grad;
+}
+
 void tl_op_set_reads_parts(tl_op *op) {
     op->node->reads_parts = true;
 }
@@ -465,6 +469,10 @@ void tl_node_pass_grad(tl_node *node, int index) {
     }
 }
 
+void *tl_node_keep(tl_node *node, size_t bytes) {
+    return memory_add(node, &node->kept, bytes);
+}
+
 void *tl_node_scratch(tl_node *node, size_t bytes) {
     return memory_add(node, &node->scratch, bytes);
 }
@@ -525,6 +533,16 @@ static void restore_inputs(tl_node *node) {
 static void restore_saved(tl_node *node) {
     restore_inputs(node);
     restore(node, node->saved_output);
+}
+
+/* The node before this one on the tape runs next; all others that read its result have run. */
+bool tl_node_input_grad_watch(tl_node *node, tl_watch *watch) {
+    tl_node *next = node->previous;
+    if (next == NULL || next->output != node->inputs[0] || next->watch_grad == NULL) {
+        return false;
+    }
+    restore_saved(next);
+    return node->tape->error.status == TL_OK && next->watch_grad(next, watch);
 }
 
 static void backward_release(tl_node *node) {

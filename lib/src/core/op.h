@@ -67,6 +67,9 @@ void tl_op_set_recompute(tl_op *op, tl_recompute_function recompute, double flop
 
 /* With tl_op_set_recompute: says that the result can also be made in parts. */
 void tl_op_set_recompute_parts(tl_op *op, tl_recompute_parts_function recompute_parts);
+/* Says that backward would like to see the gradient that flows in as it is completed, where the
+ * node that completes it can show it. */
+void tl_op_set_watch_grad(tl_op *op, tl_watch_grad_function watch_grad);
 /* Says that backward reads inputs[0], which is saved, by tl_node_input_parts and the gradient that
  * flows in by tl_node_output_grad_parts. */
 void tl_op_set_reads_parts(tl_op *op);
@@ -95,6 +98,10 @@ const tl_real *tl_node_output_grad(const tl_node *node);
 bool tl_node_input_parts(tl_node *node, tl_parts *parts);
 tl_parts tl_node_output_grad_parts(const tl_node *node);
 
+/* Before the gradient of inputs[0] is written, which the node must then show: false if nobody wants
+ * to see it, or if other nodes will add to it. */
+bool tl_node_input_grad_watch(tl_node *node, tl_watch *watch);
+
 /* A backward function may leave the gradient of one input to be made by the node that computed this
  * input, in parts, if that node is the next to run and reads parts, and nobody else reads or adds
  * to the gradient: all that tl_node_can_defer_grad tells. What `parts` needs (saved values,
@@ -119,6 +126,8 @@ void tl_node_pass_grad(tl_node *node, int index);
 /* True if tl_node_pass_grad would hand the buffer over. */
 bool tl_node_can_pass_grad(const tl_node *node, int index);
 
+/* Memory until the node's backward function has run: for another node's call before. */
+void *tl_node_keep(tl_node *node, size_t bytes);
 /* Memory until the backward function returns; NULL with the error recorded. */
 void *tl_node_scratch(tl_node *node, size_t bytes);
 

@@ -15,6 +15,10 @@ typedef void (*tl_recompute_function)(tl_node *node, tl_real *output);
 /* The same in parts, for a reader that then asks for them. False after an error. */
 typedef bool (*tl_recompute_parts_function)(tl_node *node, tl_parts *parts);
 
+/* Prepares to see the gradient of the node's result as it is completed. False if there is nothing
+ * to see, or after an error. */
+typedef bool (*tl_watch_grad_function)(tl_node *node, tl_watch *watch);
+
 /* A piece of pool memory that goes with a node. */
 typedef struct tl_node_memory {
     void *memory;
@@ -29,6 +33,7 @@ struct tl_node {
     tl_recompute_function recompute;             /* NULL: the result cannot be had again */
     tl_recompute_parts_function recompute_parts; /* or NULL */
     double recompute_flops;
+    tl_watch_grad_function watch_grad; /* or NULL */
     bool reads_parts;     /* backward takes the result's gradient and inputs[0] in parts */
     tl_parts grad_parts;  /* of the input whose gradient the node has deferred */
     tl_node *parts_maker; /* the node that makes inputs[0] in parts; or NULL */

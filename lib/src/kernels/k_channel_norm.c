@@ -388,23 +388,20 @@ static void piece_gradient_masked(int64_t count, int64_t width, gradient_arrays 
     }
 }
 
-/* One set's sums from its pieces and its tail; `a` points at the tail. */
-static void merge_gradient(const channel_rows *r, gradient_arrays a, tl_channel_norm_mask mask,
-                           void *pieces, int64_t set, double *sum, double *sum_centered) {
-    for (int64_t c = 0; c < r->channels; c++) {
-        sum[c] = 0;
-        sum_centered[c] = 0;
-    }
-    for (int64_t piece = 0; piece < r->pieces; piece++) {
-        const channel_piece p = channel_piece_at(r, pieces, set * r->pieces + piece);
-        for (int64_t i = 0; i < r->width; i += r->channels) {
-            for (int64_t c = 0; c < r->channels; c++) {
-                sum[c] += p.first[i + c];
-                sum_centered[c] += p.second[i + c];
-            }
+static void add_piece_sums(const channel_rows *r, channel_piece p, double *sum,
+                           double *sum_centered) {
+    for (int64_t i = 0; i < r->width; i += r->channels) {
+        for (int64_t c = 0; c < r->channels; c++) {
+            sum[c] += p.first[i + c];
+            sum_centered[c] += p.second[i + c];
         }
     }
-    for (int64_t i = 0; i < r->tail; i++) {
+}
+
+/* `tail` values that fill no wide row, from where `a` points. */
+static void add_tail_sums(const channel_rows *r, int64_t tail, gradient_arrays a,
+                          tl_channel_norm_mask mask, double *sum, double *sum_centered) {
+    for (int64_t i = 0; i < tail; i++) {
         const tl_real centered = a.x[i] - a.center[i];
         const bool kept =
             mask == TL_CHANNEL_NORM_NO_MASK ||
@@ -417,6 +414,17 @@ static void merge_gradient(const channel_rows *r, gradient_arrays a, tl_channel_
         sum[i % r->channels] += (double)g;
         sum_centered[i % r->channels] += (double)g * (double)centered;
     }
+}
+
+/* One set's sums from its pieces and its tail; `a` points at the tail. */
+static void merge_gradient(const channel_rows *r, gradient_arrays a, tl_channel_norm_mask mask,
+                           void *pieces, int64_t set, double *sum, double *sum_centered) {
+    memset(sum, 0, (size_t)r->channels * sizeof *sum);
+    memset(sum_centered, 0, (size_t)r->channels * sizeof *sum_centered);
+    for (int64_t piece = 0; piece < r->pieces; piece++) {
+        add_piece_sums(r, channel_piece_at(r, pieces, set * r->pieces + piece), sum, sum_centered);
+    }
+    add_tail_sums(r, r->tail, a, mask, sum, sum_centered);
 }
 
 static void gradient_sums(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
@@ -613,21 +621,47 @@ static void apply_rows(tl_channel_norm_shape shape, const tl_real *x, const tl_r
     }
 }
 
+static gradient_arrays spread_gradient(const channel_rows *r,
+                                       const tl_channel_norm_gradient *gradient, const void *spread,
+                                       int64_t first) {
+    const int64_t at = first * r->channels;
+    return (gradient_arrays){.dy = gradient->dy + at,
+                             .x = gradient->x + at,
+                             .y = gradient->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? gradient->y + at
+                                                                                : NULL,
+                             .center = repeated_coefficient(r, gradient->affine.center, spread, 0),
+                             .scale = repeated_coefficient(r, gradient->affine.scale, spread, 1),
+                             .offset = repeated_coefficient(r, gradient->affine.offset, spread, 2)};
+}
+
+static size_t row_sums_bytes(tl_channel_norm_shape shape) {
+    const channel_rows r = rows_of(shape);
+    return channel_piece_bytes(&r);
+}
+
+static void gradient_row_sums(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
+                              const void *spread, int64_t first, int64_t count, tl_real *masked,
+                              double *sums, void *room) {
+    const channel_rows r = rows_of(shape);
+    gradient_arrays a = spread_gradient(&r, gradient, spread, first);
+    a.masked = masked == NULL ? NULL : masked + first * r.channels;
+    const int64_t wide = count / r.repeat;
+    const channel_piece piece = channel_piece_at(&r, room, 0);
+    piece_gradient_masked(wide, r.width, a, piece, gradient->mask);
+    memset(sums, 0, (size_t)(2 * r.channels) * sizeof *sums);
+    add_piece_sums(&r, piece, sums, sums + r.channels);
+    add_tail_sums(&r, (count - wide * r.repeat) * r.channels, gradient_at(a, wide * r.width),
+                  gradient->mask, sums, sums + r.channels);
+}
+
 static void gradient_rows(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
                           const tl_real *slope, const tl_real *constant, const void *spread,
                           int64_t first, int64_t count, tl_real *dx) {
     const channel_rows r = rows_of(shape);
-    const int64_t at = first * r.channels;
-    const gradient_arrays a = {
-        .dy = gradient->dy + at,
-        .x = gradient->x + at,
-        .y = gradient->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? gradient->y + at : NULL,
-        .center = repeated_coefficient(&r, gradient->affine.center, spread, 0),
-        .scale = repeated_coefficient(&r, gradient->affine.scale, spread, 1),
-        .offset = repeated_coefficient(&r, gradient->affine.offset, spread, 2),
-        .slope = repeated_coefficient(&r, slope, spread, 3),
-        .constant = repeated_coefficient(&r, constant, spread, 4),
-        .dx = dx};
+    gradient_arrays a = spread_gradient(&r, gradient, spread, first);
+    a.slope = repeated_coefficient(&r, slope, spread, 3);
+    a.constant = repeated_coefficient(&r, constant, spread, 4);
+    a.dx = dx;
     const gradient_wants wants = {.dx = true};
     const int64_t wide = count / r.repeat;
     const int64_t tail = (count - wide * r.repeat) * r.channels;
@@ -645,5 +679,7 @@ const tl_channel_norm_kernels TL_PER_ISA(tl_channel_norm_kernels) = {
     .gradient_apply = gradient_apply,
     .spread = spread,
     .apply_rows = apply_rows,
+    .row_sums_bytes = row_sums_bytes,
+    .gradient_row_sums = gradient_row_sums,
     .gradient_rows = gradient_rows,
 };

@@ -85,6 +85,12 @@ typedef struct tl_channel_norm_kernels {
     void (*apply_rows)(tl_channel_norm_shape shape, const tl_real *x, const tl_real *residual,
                        tl_channel_affine affine, bool relu, const void *spread, int64_t first,
                        int64_t count, tl_real *y);
+    /* gradient_sums of the rows: sums [2][channels], of g and of g * (x - center). `room`, of
+     * row_sums_bytes, belongs to the call alone. */
+    size_t (*row_sums_bytes)(tl_channel_norm_shape shape);
+    void (*gradient_row_sums)(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
+                              const void *spread, int64_t first, int64_t count, tl_real *masked,
+                              double *sums, void *room);
     void (*gradient_rows)(tl_channel_norm_shape shape, const tl_channel_norm_gradient *gradient,
                           const tl_real *slope, const tl_real *constant, const void *spread,
                           int64_t first, int64_t count, tl_real *dx);

@@ -109,10 +109,11 @@ static size_t conv_backward_scratch_bytes(const tl_conv_shape *shape, int thread
 
 static void conv_backward(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
                           const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                          bool accumulate_dweight, void *scratch, int threads) {
+                          bool accumulate_dweight, const tl_watch *watch, void *scratch,
+                          int threads) {
     TL_PER_ISA(tl_conv_winograd_backward)
-        .backward(shape, x, dy, weight, dx, accumulate_dx, dweight, accumulate_dweight, scratch,
-                  threads);
+        .backward(shape, x, dy, weight, dx, accumulate_dx, dweight, accumulate_dweight, watch,
+                  scratch, threads);
 }
 
 /* Winograd: the products of channels of a tile's elements and the transforms of its lines, for each

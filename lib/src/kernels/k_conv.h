@@ -76,11 +76,11 @@ typedef struct tl_conv_kernels {
      * cache, and may round dweight otherwise than backward_weight. */
     bool (*fuses_backward)(const tl_conv_shape *shape);
     size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
-    /* dx and dweight as above. `dy->make` may read what dx points to, sample by sample: samples are
-     * made before they are written. */
+    /* dx and dweight as above; `watch` (NULL: nobody) sees dx. `dy->make` may read what dx points
+     * to, sample by sample: samples are made before they are written. */
     void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
                      const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                     bool accumulate_dweight, void *scratch, int threads);
+                     bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
 
     /* dbias[c] = the sum of dy [rows, channels] over the rows, in double across blocks of rows.
      * Scratch: bias_scratch_bytes(rows, channels). */
@@ -113,7 +113,7 @@ typedef struct tl_conv_backward_kernels {
     size_t (*scratch_bytes)(const tl_conv_shape *shape, int threads);
     void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
                      const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                     bool accumulate_dweight, void *scratch, int threads);
+                     bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
 } tl_conv_backward_kernels;
 
 #define TL_CONV_DECLARE_PART(type, name)                                                           \

@@ -160,15 +160,17 @@ static void fetch_samples(const tl_parts *parts, int64_t first, int64_t count, i
     }
 }
 
-/* Both gradients of `count` samples: dx is written, dweight's sum added to. */
-static void backward_samples(const backward_plan *plan, const sum_target *to, int64_t count,
-                             const tl_real *x, const tl_real *dy, tl_real *dx, bool accumulate,
-                             int thread) {
+static void dx_samples(const backward_plan *plan, int64_t count, const tl_real *dy, tl_real *dx,
+                       bool accumulate, int thread) {
     const int64_t end = plan->map_tiles * count;
     for (int64_t tile = 0; tile < end; tile += plan->map.room) {
         map_tiles(&plan->map, tile, tl_conv_minimum(plan->map.room, end - tile), TL_WINOGRAD_QUEUED,
                   dy, NULL, dx, accumulate, thread);
     }
+}
+
+static void add_samples(const backward_plan *plan, const sum_target *to, int64_t count,
+                        const tl_real *x, const tl_real *dy) {
     const int64_t tiles = plan->sum_tiles * count;
     const int64_t pieces = tl_conv_ceiling(tiles, plan->sum.room);
     for (int64_t i = 0; i < pieces; i++) {
@@ -183,8 +185,8 @@ static size_t backward_scratch_bytes(const tl_conv_shape *shape, int threads) {
 
 static void winograd_backward(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
                               const tl_real *weight, tl_real *dx, bool accumulate_dx,
-                              tl_real *dweight, bool accumulate_dweight, void *scratch,
-                              int threads) {
+                              tl_real *dweight, bool accumulate_dweight, const tl_watch *watch,
+                              void *scratch, int threads) {
     const backward_plan plan = make_backward_plan(shape, threads, scratch);
     map_prepare(shape, TL_CONV_BACKWARD_INPUT, weight, &plan.map, threads);
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
@@ -206,8 +208,11 @@ static void winograd_backward(const tl_conv_shape *shape, const tl_parts *x, con
             fetch_later(dx + first * plan.x_values, count * plan.x_values);
             fetch_samples(dy, first + count, next, plan.dy_values);
             fetch_samples(x, first + count, next, plan.x_values);
-            backward_samples(&plan, &to, count, x_part, dy_part, dx + first * plan.x_values,
-                             accumulate_dx, thread);
+            dx_samples(&plan, count, dy_part, dx + first * plan.x_values, accumulate_dx, thread);
+            if (watch != NULL) {
+                watch->see(watch->state, first, count);
+            }
+            add_samples(&plan, &to, count, x_part, dy_part);
         }
     }
     sum_finish(&plan.sum, dweight, accumulate_dweight, team);

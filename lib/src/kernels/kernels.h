@@ -46,6 +46,13 @@ typedef struct tl_parts {
                                              hints of what to fetch ahead */
 } tl_parts;
 
+/* Sees samples first ... first+count-1 of a tensor when they have been written and are in the
+ * cache; each sample once, several threads at a time. */
+typedef struct tl_watch {
+    void (*see)(const void *state, int64_t first, int64_t count);
+    const void *state;
+} tl_watch;
+
 /* Below this many FLOPs (or touched values) an OpenMP region costs more than it saves. */
 #define TL_PARALLEL_MINIMUM 60000
 

@@ -256,8 +256,13 @@ static void backward_fused(tl_node *node, const conv_state *state) {
         return;
     }
     const tl_parts dy = tl_node_output_grad_parts(node);
+    tl_watch watch;
+    const bool watched = tl_node_input_grad_watch(node, &watch);
+    if (node->tape->error.status != TL_OK) {
+        return;
+    }
     k->backward(s, &x, &dy, tl_node_input(node, 1), dx, accumulate_dx, dweight, accumulate_dweight,
-                scratch, threads);
+                watched ? &watch : NULL, scratch, threads);
 }
 
 static void conv_backward(tl_node *node) {

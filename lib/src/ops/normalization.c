@@ -40,6 +40,7 @@ typedef struct norm_state {
     bool synchronized;         /* over the ranks */
     bool statistics;           /* gradients flow through mean and variance */
     tl_channel_norm_mask mask;
+    struct norm_watch *watch; /* what was seen of the result's gradient; or NULL */
 } norm_state;
 
 static int64_t group_channels(const norm_state *state) {
@@ -258,6 +259,105 @@ static void defer_gradient(tl_node *node, const tl_channel_norm_gradient *gradie
                                    .reads = {gradient->dy, gradient->x, NULL}});
 }
 
+/* ------------------------------------------------------------------ the gradient as it is
+ * completed */
+
+/* Sums of each sample's gradient, taken when a convolution has just written it. */
+typedef struct norm_watch {
+    const tl_channel_norm_kernels *kernels;
+    tl_channel_norm_shape shape;
+    int64_t samples;
+    int64_t sample_rows;
+    tl_channel_norm_gradient gradient;
+    void *spread;
+    tl_real *masked;
+    double *sums; /* [samples][2][channels] */
+    char *rooms;  /* one a sample */
+    size_t room_bytes;
+} norm_watch;
+
+static void see_gradient(const void *state, int64_t first, int64_t count) {
+    const norm_watch *w = state;
+    for (int64_t i = first; i < first + count; i++) {
+        w->kernels->gradient_row_sums(
+            w->shape, &w->gradient, w->spread, i * w->sample_rows, w->sample_rows, w->masked,
+            w->sums + i * 2 * w->shape.channels, w->rooms + (size_t)i * w->room_bytes);
+    }
+}
+
+static bool needs_sums(const tl_node *node) {
+    const norm_state *state = node->state;
+    return state->statistics || tl_node_wants(node, WEIGHT) || tl_node_wants(node, BIAS);
+}
+
+static tl_channel_norm_gradient gradient_of(const tl_node *node, coefficients c) {
+    const norm_state *state = node->state;
+    return (tl_channel_norm_gradient){
+        .dy = tl_node_output_grad(node),
+        .x = tl_node_input(node, X),
+        .y = state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_output(node) : NULL,
+        .mask = state->mask,
+        .affine = affine_of(c)};
+}
+
+/* Where the masked gradient is put if x's is deferred: a residual's ReLU is undone in place. */
+static tl_real *masked_gradient(tl_node *node, bool defer) {
+    const norm_state *state = node->state;
+    return defer && state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_own_output_grad(node)
+                                                               : NULL;
+}
+
+static bool watch_gradient(tl_node *node, tl_watch *watch) {
+    norm_state *state = node->state;
+    if (!needs_sums(node)) {
+        return false;
+    }
+    const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
+    const int64_t channels = state->shape.channels;
+    const int64_t samples = node->inputs[X]->shape[0];
+    const size_t room_bytes =
+        (kernels->row_sums_bytes(state->shape) + TL_ALIGNMENT - 1) / TL_ALIGNMENT * TL_ALIGNMENT;
+    norm_watch *w = tl_node_keep(node, sizeof *w);
+    tl_real *memory =
+        tl_node_keep(node, (size_t)(channels * FORWARD_COEFFICIENTS) * sizeof *memory);
+    void *spread = tl_node_keep(node, kernels->scratch_bytes(state->shape));
+    double *sums = tl_node_keep(node, (size_t)(samples * 2 * channels) * sizeof *sums);
+    char *rooms = tl_node_keep(node, (size_t)samples * room_bytes);
+    if (w == NULL || memory == NULL || spread == NULL || sums == NULL || rooms == NULL) {
+        return false;
+    }
+    const coefficients c = forward_coefficients(memory, channels);
+    set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), c);
+    *w = (norm_watch){.kernels = kernels,
+                      .shape = state->shape,
+                      .samples = samples,
+                      .sample_rows = state->shape.rows / samples,
+                      .gradient = gradient_of(node, c),
+                      .spread = spread,
+                      .masked = masked_gradient(node, can_defer(node)),
+                      .sums = sums,
+                      .rooms = rooms,
+                      .room_bytes = room_bytes};
+    kernels->spread(w->shape, affine_of(c), NULL, NULL, spread);
+    state->watch = w;
+    *watch = (tl_watch){.see = see_gradient, .state = w};
+    return true;
+}
+
+/* The sums of all samples. */
+static void add_watched(const norm_watch *w, gradient_sums to) {
+    const int64_t channels = w->shape.channels;
+    memset(to.sum, 0, (size_t)channels * sizeof *to.sum);
+    memset(to.centered, 0, (size_t)channels * sizeof *to.centered);
+    for (int64_t i = 0; i < w->samples; i++) {
+        const double *sums = w->sums + i * 2 * channels;
+        for (int64_t c = 0; c < channels; c++) {
+            to.sum[c] += sums[c];
+            to.centered[c] += sums[channels + c];
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ backward */
 
 static void norm_backward(tl_node *node) {
@@ -279,18 +379,15 @@ static void norm_backward(tl_node *node) {
     coefficients c = defer ? parts->coefficients : backward_coefficients(memory, count);
     const gradient_sums sums = {.sum = sum_memory, .centered = sum_memory + count};
     set_affine(state, weight, saved_or_null(node, BIAS), c);
-    const tl_channel_norm_gradient gradient = {
-        .dy = tl_node_output_grad(node),
-        .x = tl_node_input(node, X),
-        .y = state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_output(node) : NULL,
-        .mask = state->mask,
-        .affine = affine_of(c)};
-    tl_real *masked =
-        defer && state->mask == TL_CHANNEL_NORM_FROM_OUTPUT ? tl_node_own_output_grad(node) : NULL;
-    if (state->statistics || masked != NULL || tl_node_wants(node, WEIGHT) ||
-        tl_node_wants(node, BIAS)) {
+    const tl_channel_norm_gradient gradient = gradient_of(node, c);
+    tl_real *masked = masked_gradient(node, defer);
+    if (state->watch != NULL) {
+        add_watched(state->watch, sums);
+    } else if (needs_sums(node) || masked != NULL) {
         kernels->gradient_sums(state->shape, &gradient, sums.sum, sums.centered, masked, scratch,
                                threads);
+    }
+    if (needs_sums(node)) {
         add_parameter_gradient(node, WEIGHT, sums);
         add_parameter_gradient(node, BIAS, sums);
     }
@@ -493,6 +590,9 @@ static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, voi
     count_flops(y->size, state->statistics, (call->residual != NULL) + call->relu, &forward,
                 &backward);
     tl_op_set_flops(op, forward, backward);
+    if (state->shape.sets == 1) {
+        tl_op_set_watch_grad(op, watch_gradient);
+    }
     if (can_recompute(call)) {
         if (call->residual != NULL) {
             tl_op_save_input(op, RESIDUAL);
