@@ -281,7 +281,7 @@ START_TEST(every_path) {
 }
 END_TEST
 
-/* ------------------------------------------------------------------ both gradients at once */
+/* ------------------------------------------------------------------ from parts */
 
 static const conv_case fused_cases[] = {
     {WINOGRAD, 64, IMAGE(16, 16), 16, 16, 1, .kernel = K3, .padding = P1},
@@ -366,6 +366,33 @@ static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_
     return g;
 }
 
+/* Forward from parts: the bits of whole tensors, a bias included. */
+static void check_forward_parts(const tl_kernels *kernels, const conv_data *d, const char *what) {
+    const tl_conv_kernels *conv = kernels->conv;
+    ck_assert_msg(conv->takes_parts(&d->shape), "%s: takes no parts", what);
+    const samples x = {d->x, d->x_size / d->shape.batch};
+    tl_real *bias = random_values(d->shape.out_channels, 5, -1, 1);
+    tl_real *start = calloc((size_t)d->y_size, sizeof(tl_real));
+    for (int i = 0; i < 4; i++) {
+        const tl_real *added = i & 1 ? bias : NULL;
+        tl_real *want = run(kernels, d, TL_CONV_FORWARD, added, NULL, 1);
+        const int threads = 1 + i;
+        const size_t bytes = conv->forward_parts_scratch_bytes(&d->shape, threads);
+        unsigned char *scratch = aligned_alloc(TL_ALIGNMENT, (bytes + 64 + 63) / 64 * 64);
+        memset(scratch, 0xff, bytes + 64);
+        const tl_parts parts = parts_of(&x, i & 2);
+        conv->forward_parts(&d->shape, &parts, d->weight, added, start, scratch, threads);
+        assert_same_bits(what, d->y_size, start, want);
+        for (size_t k = 0; k < 64; k++) {
+            ck_assert_msg(scratch[bytes + k] == 0xff, "scratch was written beyond its end");
+        }
+        free(scratch);
+        free(want);
+    }
+    free(start);
+    free(bias);
+}
+
 static void check_sum(const char *what, int64_t size, const tl_real *got, const double *want,
                       const tl_real *start) {
     double *sum = malloc((size_t)size * sizeof *sum);
@@ -396,7 +423,7 @@ static void check_both(const tl_kernels *kernels, const conv_data *d, const char
     free_gradients(plain);
 }
 
-START_TEST(both_gradients_at_once) {
+START_TEST(from_parts) {
     for (int i = 0; i < FUSED_CASES; i++) {
         conv_data data = make_data(&fused_cases[i]);
         for (int isa = 0; isa < 3; isa++) {
@@ -406,9 +433,10 @@ START_TEST(both_gradients_at_once) {
                 continue;
             }
             char what[100];
-            snprintf(what, sizeof what, "case %d, %s, both gradients", i, kernels->isa);
+            snprintf(what, sizeof what, "case %d, %s, from parts", i, kernels->isa);
             ck_assert_msg(kernels->conv->fuses_backward(&data.shape), "%s: has no kernel", what);
             check_both(kernels, &data, what);
+            check_forward_parts(kernels, &data, what);
         }
         free_data(&data);
     }
@@ -473,7 +501,7 @@ int main(void) {
     TCase *test_case;
     Suite *suite = suite_with_case("conv", &test_case);
     tcase_add_test(test_case, every_path);
-    tcase_add_test(test_case, both_gradients_at_once);
+    tcase_add_test(test_case, from_parts);
     tcase_add_test(test_case, bias_sums);
     return run_suite(suite);
 }

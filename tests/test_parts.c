@@ -1,6 +1,7 @@
-/* Values that are made where they are read (tl_parts): a convolution that makes the gradient of its
- * result and its input from the batch norms around it gives the bits that it gives where both are
- * tensors, in all the graphs where somebody else reads or adds to either; so do failing steps. */
+/* Values that are made where they are read (tl_parts): a convolution that makes its input and the
+ * gradient of its result from the batch norms around it gives the bits that it gives where both are
+ * tensors, in all the graphs where somebody else reads or adds to either. Results that were left
+ * unmade can be read at any time, and steps that fail leak nothing. */
 #include "support/support.h"
 
 #include <stdlib.h>
@@ -274,6 +275,57 @@ START_TEST(bits_are_those_of_whole_tensors) {
 }
 END_TEST
 
+/* h = bn(x) is left unmade: read it before anybody else does, after a convolution has, after the
+ * backward pass, and where no gradient flows through it. */
+static void read_result(const char *what, tl_tensor *h, const tl_real *want) {
+    const tl_real *got = tl_tensor_data(h);
+    ck_assert_msg(got != NULL, "%s: not there", what);
+    assert_same_bits(what, SIZE, got, want);
+}
+
+START_TEST(unmade_results_can_be_read) {
+    tl_real *values = random_values(SIZE, 1, -1, 1);
+    tl_real *want = malloc(SIZE * sizeof *want);
+    tl_context *context = context_with(2, NULL);
+    network n = make_network(context);
+    tl_tape *tape = tl_tape_create(context);
+    for (int when = -1; when < 5; when++) { /* at first: where nothing is left unmade */
+        tl_tape_set_check_finite(tape, when < 0);
+        tl_tensor *x =
+            tl_input_with_grad(tape, ARRAY_POINTER(values, BATCH, EXTENT, EXTENT, CHANNELS));
+        tl_tensor *h = norm_relu(tape, &n, 0, x, NULL);
+        ck_assert_msg((h->storage->data == NULL) == (when >= 0), "%d", when);
+        if (when == 0) {
+            read_result("at once", h, want);
+        }
+        tl_tensor *view = when == 1 ? tl_reshape(tape, h, 1, (int64_t[]){SIZE}) : NULL;
+        tl_tensor *y = conv(tape, &n, 0, h);
+        ck_assert((h->storage->data == NULL) == (when > 1));
+        if (when == 1) {
+            read_result("a view", view, want);
+        } else if (when == 2) {
+            read_result("after a convolution", h, want);
+        }
+        tl_tensor *loss = tl_mean(tape, when == 4 ? tl_mul(tape, x, x) : y, 0, NULL, false);
+        ck_assert_int_eq(tl_backward(tape, loss), TL_OK);
+        if (when < 0) {
+            memcpy(want, tl_tensor_data(h), SIZE * sizeof *want);
+        }
+        read_result("after the backward pass", h, want);
+        tl_tape_reset(tape);
+    }
+    tl_tape_free(tape);
+    tl_tensor *all[PARAMETERS];
+    parameters_of(&n, all);
+    for (int i = 0; i < PARAMETERS; i++) {
+        tl_tensor_free(all[i]);
+    }
+    tl_context_free(context);
+    free(values);
+    free(want);
+}
+END_TEST
+
 /* One step; false if memory failed. */
 static bool step(tl_context *context, tl_real *values) {
     network n = make_network(context);
@@ -320,6 +372,7 @@ int main(void) {
     TCase *test_case;
     Suite *suite = suite_with_case("parts", &test_case);
     tcase_add_loop_test(test_case, bits_are_those_of_whole_tensors, 0, GRAPHS);
+    tcase_add_test(test_case, unmade_results_can_be_read);
     tcase_add_test(test_case, failing_allocations_leak_nothing);
     return run_suite(suite);
 }

@@ -5,8 +5,8 @@
 
 #include "core/profile_internal.h"
 
-bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
-                 unsigned optional) {
+static bool begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
+                  unsigned optional) {
     *op = (tl_op){.tape = tape};
     if (tape == NULL || tape->error.status != TL_OK) {
         return false;
@@ -60,6 +60,40 @@ bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tenso
     return true;
 }
 
+static bool make_inputs(tl_op *op, int first) {
+    for (int i = first; i < op->node->input_count; i++) {
+        const tl_tensor *input = op->node->inputs[i];
+        if (input != NULL && !tl_tape_make_values(op->tape, input->storage)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
+                 unsigned optional) {
+    return begin(op, tape, name, count, inputs, optional) && make_inputs(op, 0);
+}
+
+bool tl_op_begin_with_parts(tl_op *op, tl_tape *tape, const char *name, int count,
+                            tl_tensor *const *inputs, unsigned optional) {
+    return begin(op, tape, name, count, inputs, optional) && make_inputs(op, 1);
+}
+
+bool tl_op_input_is_unmade(const tl_op *op) {
+    return op->node->inputs[0]->storage->data == NULL;
+}
+
+bool tl_op_make_input(tl_op *op) {
+    return tl_tape_make_values(op->tape, op->node->inputs[0]->storage);
+}
+
+bool tl_op_input_parts(tl_op *op, tl_parts *parts) {
+    tl_node *maker = op->node->inputs[0]->storage->maker;
+    op->node->parts_maker = maker;
+    return maker->recompute_parts(maker, parts);
+}
+
 static void memory_release(tl_tape *tape, tl_node_memory **list) {
     for (tl_node_memory *m = *list; m != NULL; m = m->next) {
         tl_pool_release(tape->pool, m->memory);
@@ -81,6 +115,13 @@ static void *memory_add(tl_node *node, tl_node_memory **list, size_t bytes) {
     *m = (tl_node_memory){.memory = memory, .bytes = bytes, .next = *list};
     *list = m;
     return memory;
+}
+
+/* Gives back what the node that made inputs[0] in parts took for that. */
+static void release_parts(tl_node *node) {
+    if (node->parts_maker != NULL) {
+        memory_release(node->tape, &node->parts_maker->scratch);
+    }
 }
 
 /* Gives back all that an operation took when it does not make it onto the tape. */
@@ -107,24 +148,33 @@ tl_tensor *tl_op_fail(tl_op *op, tl_status status, const char *format, ...) {
     return NULL;
 }
 
-tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape) {
-    tl_tape *tape = op->tape;
-    tl_tensor *output = tl_tape_new_tensor(tape, op->node->operation, rank, shape);
+tl_tensor *tl_op_output_unmade(tl_op *op, int rank, const int64_t *shape) {
+    tl_tensor *output = tl_tape_new_tensor(op->tape, op->node->operation, rank, shape);
     if (output == NULL) {
         (void)tl_op_finish(op, NULL);
         return NULL;
     }
-    const size_t bytes = (size_t)output->size * sizeof(tl_real);
-    tl_real *data = tl_pool_allocate(tape->pool, bytes);
-    if (data == NULL) {
-        (void)tl_tape_fail_memory(tape, op->node->operation, bytes);
-        (void)tl_op_finish(op, NULL);
-        return NULL;
-    }
-    output->own_storage = (tl_storage){.data = data, .bytes = bytes, .references = 1, .holders = 1};
+    output->own_storage = (tl_storage){
+        .bytes = (size_t)output->size * sizeof(tl_real), .references = 1, .holders = 1};
     output->storage = &output->own_storage;
     output->requires_grad = op->recorded;
     op->node->output = output;
+    return output;
+}
+
+tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape) {
+    tl_tensor *output = tl_op_output_unmade(op, rank, shape);
+    if (output == NULL) {
+        return NULL;
+    }
+    tl_storage *storage = output->storage;
+    storage->data = tl_pool_allocate(op->tape->pool, storage->bytes);
+    if (storage->data == NULL) {
+        op->node->output = NULL;
+        (void)tl_tape_fail_memory(op->tape, op->node->operation, storage->bytes);
+        (void)tl_op_finish(op, NULL);
+        return NULL;
+    }
     return output;
 }
 
@@ -294,6 +344,7 @@ tl_tensor *tl_op_finish(tl_op *op, tl_backward_function backward) {
     tl_node *node = op->node;
     tl_tensor *output = node->output;
     memory_release(tape, &node->scratch);
+    release_parts(node);
     if (tape->error.status == TL_OK && tape->check_finite &&
         !all_finite(node, output->storage->data, output->size)) {
         (void)tl_tape_fail(tape, TL_ERROR_NOT_FINITE, "%s: the result has a NaN or an infinity",
@@ -304,6 +355,7 @@ tl_tensor *tl_op_finish(tl_op *op, tl_backward_function backward) {
         return NULL;
     }
     if (op->recorded) {
+        node->parts_maker = NULL; /* backward asks for parts of its own */
         node->cost.saved_bytes = saved_bytes(node);
         node->backward = backward;
         node->previous = tape->last_node;
@@ -494,9 +546,8 @@ static void run_recompute(tl_node *node, tl_real *output) {
 
 static void restore_inputs(tl_node *node);
 
-/* Brings back a value that `node` has saved, and for that the inputs that its maker has saved. */
-static void restore(tl_node *node, tl_storage *storage) {
-    tl_tape *tape = node->tape;
+/* Makes a value again, and for that the inputs that its maker has saved. */
+static void restore(tl_tape *tape, tl_storage *storage) {
     if (storage == NULL || storage->data != NULL || tape->error.status != TL_OK) {
         return;
     }
@@ -525,14 +576,19 @@ static void restore_inputs(tl_node *node) {
         if (is_made_in_parts(node, i)) {
             restore_inputs(node->saved_inputs[i]->maker);
         } else {
-            restore(node, node->saved_inputs[i]);
+            restore(node->tape, node->saved_inputs[i]);
         }
     }
 }
 
+bool tl_tape_make_values(tl_tape *tape, tl_storage *storage) {
+    restore(tape, storage);
+    return storage->data != NULL;
+}
+
 static void restore_saved(tl_node *node) {
     restore_inputs(node);
-    restore(node, node->saved_output);
+    restore(node->tape, node->saved_output);
 }
 
 /* The node before this one on the tape runs next; all others that read its result have run. */
@@ -548,9 +604,10 @@ bool tl_node_input_grad_watch(tl_node *node, tl_watch *watch) {
 static void backward_release(tl_node *node) {
     tl_tape *tape = node->tape;
     tl_tensor *output = node->output;
-    if (node->parts_maker != NULL) {
-        memory_release(tape, &node->parts_maker->scratch);
+    if (output->storage != NULL && output->storage->maker == node) {
+        (void)tl_tape_make_values(tape, output->storage); /* the caller may still read it */
     }
+    release_parts(node);
     node_discard(node);
     if (node->grad_passed) {
         output->grad = NULL;

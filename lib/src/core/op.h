@@ -41,11 +41,23 @@ typedef struct tl_op {
 bool tl_op_begin(tl_op *op, tl_tape *tape, const char *name, int count, tl_tensor *const *inputs,
                  unsigned optional);
 
+/* The same for an operation that takes inputs[0] in parts if it can: it then calls one of
+ * tl_op_input_parts (if tl_op_input_is_unmade) and tl_op_make_input before it reads that input. */
+bool tl_op_begin_with_parts(tl_op *op, tl_tape *tape, const char *name, int count,
+                            tl_tensor *const *inputs, unsigned optional);
+bool tl_op_input_is_unmade(const tl_op *op);
+bool tl_op_input_parts(tl_op *op, tl_parts *parts);
+bool tl_op_make_input(tl_op *op);
+
 /* Records an error, prefixed with the operation's name, and returns NULL. */
 tl_tensor *tl_op_fail(tl_op *op, tl_status status, const char *format, ...) TL_PRINTF(3, 4);
 
 /* The result; NULL (with the error recorded) if memory fails or an extent is below 1. */
 tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape);
+/* A result that is left to be made: whoever reads it makes it, whole or in parts, by what
+ * tl_op_set_recompute and tl_op_set_recompute_parts say, which must be called. Only for what is
+ * recorded (op->recorded), from saved inputs that are not themselves made again. */
+tl_tensor *tl_op_output_unmade(tl_op *op, int rank, const int64_t *shape);
 /* A result that shares the values of inputs[index] (reshape). */
 tl_tensor *tl_op_output_view(tl_op *op, int index, int rank, const int64_t *shape);
 

@@ -98,10 +98,14 @@ static tl_profile_entry *entry_of(tl_profile *profile, const char *operation) {
 static void add_work(tl_profile *profile, const tl_node *node, tl_profile_phase phase,
                      int64_t started, double bytes) {
     const int64_t ended = tl_profile_now();
-    const bool forward = phase == TL_PROFILE_FORWARD;
     const bool again = phase == TL_PROFILE_RECOMPUTE; /* its FLOPs are none of the algorithm's */
+    /* a result that was left unmade is made while others go forward, where its FLOPs were counted
+     */
+    const bool late = again && !node->tape->backward_done;
+    const bool forward = phase == TL_PROFILE_FORWARD || late;
     const double flops = again ? 0 : forward ? node->cost.forward_flops : node->cost.backward_flops;
-    double executed = again     ? node->recompute_flops
+    double executed = late      ? 0
+                      : again   ? node->recompute_flops
                       : forward ? node->cost.forward_flops_executed
                                 : node->cost.backward_flops_executed;
     if (phase == TL_PROFILE_BACKWARD && node->parts_maker != NULL) {
@@ -117,7 +121,7 @@ static void add_work(tl_profile *profile, const tl_node *node, tl_profile_phase 
         work->bytes += bytes;
     }
     add_event(profile, &(tl_profile_event){.name = node->operation,
-                                           .phase = phase,
+                                           .phase = late ? TL_PROFILE_FORWARD : phase,
                                            .started = started,
                                            .ended = ended,
                                            .flops = flops,

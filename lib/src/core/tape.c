@@ -337,7 +337,7 @@ tl_tensor *tl_input_with_grad(tl_tape *tape, const tl_array *array) {
  * back if its node can compute it again. */
 static void storage_forget(tl_tape *tape, tl_storage *storage) {
     if (storage->maker == NULL || storage->holders > 0 || storage->references == 0 ||
-        storage->data == NULL || tape->backward_done) {
+        tape->backward_done) {
         return;
     }
     tl_pool_release(tape->pool, storage->data);

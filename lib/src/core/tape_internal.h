@@ -117,6 +117,10 @@ void tl_tape_keep_changes(tl_tape *tape);
 /* The tensor is about to be freed. */
 void tl_tape_forget_change(tl_tape *tape, const tl_tensor *tensor);
 
+/* Makes the values of a result that was left unmade or given up, if they are not there. False after
+ * an error. */
+bool tl_tape_make_values(tl_tape *tape, tl_storage *storage);
+
 /* Drops a reference; memory of the pool goes back with the last one. */
 void tl_storage_drop(tl_tape *tape, tl_storage *storage);
 

@@ -97,14 +97,21 @@ int64_t tl_tensor_size(const tl_tensor *tensor) {
 }
 
 tl_real *tl_tensor_data(tl_tensor *tensor) {
-    return tensor->storage != NULL ? tensor->storage->data : NULL;
+    if (tensor->storage == NULL) {
+        return NULL;
+    }
+    if (tensor->tape != NULL) {
+        (void)tl_tape_make_values(tensor->tape, tensor->storage);
+    }
+    return tensor->storage->data;
 }
 
 tl_real tl_tensor_item(tl_tensor *tensor) {
     if (tensor == NULL || tensor->storage == NULL || tensor->size != 1) {
         return (tl_real)NAN;
     }
-    return tensor->storage->data[0];
+    const tl_real *data = tl_tensor_data(tensor);
+    return data != NULL ? data[0] : (tl_real)NAN;
 }
 
 const tl_real *tl_tensor_grad(const tl_tensor *tensor) {

@@ -14,12 +14,12 @@ struct tl_node;
 
 /* Values that several tensors (reshape) and nodes (saved for backward) may share. */
 typedef struct tl_storage {
-    tl_real *data; /* NULL while dropped: `maker` can compute it again */
+    tl_real *data; /* NULL while unmade or given up: `maker` can compute it */
     size_t bytes;
     int references;
     int holders;             /* those of the references that are tensors */
     bool borrowed;           /* the caller's memory: never released by us */
-    struct tl_node *maker;   /* knows how to compute the values again; or NULL */
+    struct tl_node *maker;   /* knows how to compute the values; or NULL */
     struct tl_node *counter; /* the node in whose cost it counts as kept for backward; or NULL */
 } tl_storage;
 

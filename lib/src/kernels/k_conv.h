@@ -72,6 +72,13 @@ typedef struct tl_conv_kernels {
     void (*backward_weight)(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 
+    /* forward from parts, for the shapes that have a kernel for it; the same bits. Scratch:
+     * forward_parts_scratch_bytes. */
+    bool (*takes_parts)(const tl_conv_shape *shape);
+    size_t (*forward_parts_scratch_bytes)(const tl_conv_shape *shape, int threads);
+    void (*forward_parts)(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
+                          const tl_real *bias, tl_real *y, void *scratch, int threads);
+
     /* Whether the shape has a kernel for both gradients at once. It takes samples through the
      * cache, and may round dweight otherwise than backward_weight. */
     bool (*fuses_backward)(const tl_conv_shape *shape);
@@ -108,13 +115,17 @@ typedef struct tl_conv_weight_kernels {
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 } tl_conv_weight_kernels;
 
-typedef struct tl_conv_backward_kernels {
-    bool (*fuses)(const tl_conv_shape *shape);
-    size_t (*scratch_bytes)(const tl_conv_shape *shape, int threads);
+typedef struct tl_conv_parts_kernels {
+    bool (*takes_parts)(const tl_conv_shape *shape);
+    size_t (*forward_scratch_bytes)(const tl_conv_shape *shape, int threads);
+    void (*forward)(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
+                    const tl_real *bias, tl_real *y, void *scratch, int threads);
+    bool (*fuses_backward)(const tl_conv_shape *shape);
+    size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
     void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
                      const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
                      bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
-} tl_conv_backward_kernels;
+} tl_conv_parts_kernels;
 
 #define TL_CONV_DECLARE_PART(type, name)                                                           \
     extern const type name##_baseline, name##_avx2, name##_avx512
@@ -124,6 +135,6 @@ TL_CONV_DECLARE_PART(tl_conv_map_kernels, tl_conv_winograd);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_direct_weight);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_depthwise_weight);
 TL_CONV_DECLARE_PART(tl_conv_weight_kernels, tl_conv_winograd_weight);
-TL_CONV_DECLARE_PART(tl_conv_backward_kernels, tl_conv_winograd_backward);
+TL_CONV_DECLARE_PART(tl_conv_parts_kernels, tl_conv_winograd_parts);
 
 #endif

@@ -298,11 +298,49 @@ static void set_flops(tl_op *op, const tl_conv_shape *s, bool transposed, bool w
                                  bias);
 }
 
+static const tl_real *values_or_null(const tl_tensor *tensor) {
+    return tensor != NULL ? tensor->storage->data : NULL;
+}
+
+/* The result of inputs x, weight and bias; false after an error. */
+static bool forward_whole(tl_op *op, const conv_state *state) {
+    const tl_conv_shape *s = &state->shape;
+    const tl_conv_kernels *k = TL_OP_KERNELS(op)->conv;
+    const int threads = TL_OP_THREADS(op);
+    const tl_conv_direction direction =
+        state->transposed ? TL_CONV_BACKWARD_INPUT : TL_CONV_FORWARD;
+    void *scratch =
+        tl_op_make_input(op) ? tl_op_scratch(op, k->scratch_bytes(s, direction, threads)) : NULL;
+    if (scratch == NULL) {
+        return false;
+    }
+    (state->transposed ? k->backward_input : k->forward)(
+        s, values_or_null(op->node->inputs[0]), values_or_null(op->node->inputs[1]),
+        values_or_null(op->node->inputs[2]), op->node->output->storage->data, false, scratch,
+        threads);
+    return true;
+}
+
+/* The same from an x that is made on the way. */
+static bool forward_from_parts(tl_op *op, const tl_conv_shape *s) {
+    const tl_conv_kernels *k = TL_OP_KERNELS(op)->conv;
+    const int threads = TL_OP_THREADS(op);
+    void *scratch = tl_op_scratch(op, k->forward_parts_scratch_bytes(s, threads));
+    tl_parts x;
+    if (scratch == NULL || !tl_op_input_parts(op, &x)) {
+        return false;
+    }
+    k->forward_parts(s, &x, values_or_null(op->node->inputs[1]),
+                     values_or_null(op->node->inputs[2]), op->node->output->storage->data, scratch,
+                     threads);
+    return true;
+}
+
 static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_tensor *weight,
                            tl_tensor *bias, const conv_config *config) {
     tl_op op;
     tl_conv_shape s;
-    if (!tl_op_begin(&op, tape, name, 3, (tl_tensor *[]){x, weight, bias}, 1u << 2) ||
+    if (!tl_op_begin_with_parts(&op, tape, name, 3, (tl_tensor *[]){x, weight, bias}, 1u << 2) ||
         !check_config(&op, config) || !check_ranks(&op, config, x, weight) ||
         !check_channels(&op, config, x, weight, bias) || !fill_shape(&op, config, x, weight, &s)) {
         return NULL;
@@ -315,11 +353,7 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
     shape[1 + config->rank] = config->transposed ? s.in_channels : s.out_channels;
     tl_tensor *y = tl_op_output(&op, config->rank + 2, shape);
     const tl_conv_kernels *k = TL_OP_KERNELS(&op)->conv;
-    const tl_conv_direction direction =
-        config->transposed ? TL_CONV_BACKWARD_INPUT : TL_CONV_FORWARD;
-    const int threads = TL_OP_THREADS(&op);
-    void *scratch = y != NULL ? tl_op_scratch(&op, k->scratch_bytes(&s, direction, threads)) : NULL;
-    conv_state *state = scratch != NULL ? tl_op_state(&op, sizeof *state) : NULL;
+    conv_state *state = y != NULL ? tl_op_state(&op, sizeof *state) : NULL;
     if (state == NULL) {
         return NULL;
     }
@@ -329,13 +363,9 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
     if (state->fused) {
         tl_op_set_reads_parts(&op);
     }
-    const tl_real *bias_data = bias != NULL ? bias->storage->data : NULL;
-    if (config->transposed) {
-        k->backward_input(&s, x->storage->data, weight->storage->data, bias_data, y->storage->data,
-                          false, scratch, threads);
-    } else {
-        k->forward(&s, x->storage->data, weight->storage->data, bias_data, y->storage->data, false,
-                   scratch, threads);
+    const bool from_parts = !config->transposed && tl_op_input_is_unmade(&op) && k->takes_parts(&s);
+    if (!(from_parts ? forward_from_parts(&op, &s) : forward_whole(&op, state))) {
+        return tl_op_finish(&op, NULL);
     }
     set_flops(&op, &s, config->transposed, bias != NULL);
     if (tl_op_wants(&op, 1)) {

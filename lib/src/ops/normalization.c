@@ -561,20 +561,35 @@ static bool can_recompute(const norm_call *call) {
     return residual->counter != NULL && residual->maker == NULL;
 }
 
-/* y from the statistics in `state`. `scratch` is the kernels'. */
-static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, void *scratch) {
+/* Whether y is left to whoever reads it: a convolution then never writes it to memory. */
+static bool is_left_unmade(const tl_op *op, const norm_state *state, const norm_call *call) {
+    return op->recorded && state->shape.sets == 1 && call->residual == NULL &&
+           call->x->storage->maker == NULL && !op->tape->check_finite;
+}
+
+/* y's values; false after an error. `scratch` is the kernels'. */
+static bool compute(tl_op *op, const norm_state *state, const norm_call *call, void *scratch) {
     const int64_t count = state->shape.sets * state->shape.channels;
-    tl_tensor *y = tl_op_output(op, call->x->rank, call->x->shape);
-    tl_real *memory =
-        y != NULL ? tl_op_scratch(op, (size_t)count * FORWARD_COEFFICIENTS * sizeof *memory) : NULL;
+    tl_real *memory = tl_op_scratch(op, (size_t)count * FORWARD_COEFFICIENTS * sizeof *memory);
     if (memory == NULL) {
-        return NULL;
+        return false;
     }
     const coefficients c = forward_coefficients(memory, count);
     set_affine(state, values_or_null(call->weight), values_or_null(call->bias), c);
-    TL_OP_KERNELS(op)->channel_norm->apply(state->shape, call->x->storage->data,
-                                           values_or_null(call->residual), affine_of(c), call->relu,
-                                           y->storage->data, scratch, TL_OP_THREADS(op));
+    TL_OP_KERNELS(op)->channel_norm->apply(
+        state->shape, call->x->storage->data, values_or_null(call->residual), affine_of(c),
+        call->relu, op->node->output->storage->data, scratch, TL_OP_THREADS(op));
+    return true;
+}
+
+/* y from the statistics in `state`. `scratch` is the kernels'. */
+static tl_tensor *apply(tl_op *op, norm_state *state, const norm_call *call, void *scratch) {
+    const bool unmade = is_left_unmade(op, state, call);
+    tl_tensor *y = unmade ? tl_op_output_unmade(op, call->x->rank, call->x->shape)
+                          : tl_op_output(op, call->x->rank, call->x->shape);
+    if (y == NULL || (!unmade && !compute(op, state, call, scratch))) {
+        return NULL;
+    }
     tl_op_save_input(op, X);
     if (call->weight != NULL) {
         tl_op_save_input(op, WEIGHT);
