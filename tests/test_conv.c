@@ -336,7 +336,7 @@ static void free_gradients(gradients g) {
 /* Both gradients, written over NaN, or added to `start`. */
 static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_made, bool dy_made,
                           const gradients *start, int threads) {
-    const size_t bytes = kernels->conv->backward_scratch_bytes(&d->shape, threads);
+    const size_t bytes = kernels->conv->parts->backward_scratch_bytes(&d->shape, threads);
     unsigned char *scratch = aligned_alloc(TL_ALIGNMENT, (bytes + 64 + 63) / 64 * 64);
     memset(scratch, 0xff, bytes + 64);
     gradients g = {.dx = malloc((size_t)d->x_size * sizeof(tl_real)),
@@ -353,8 +353,9 @@ static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_
     const tl_parts dy_parts = parts_of(&dy, dy_made);
     const seen watched = {g.dx, calloc((size_t)d->x_size, sizeof(tl_real)), x.size};
     const tl_watch watch = {.see = see_samples, .state = &watched};
-    kernels->conv->backward(&d->shape, &x_parts, &dy_parts, d->weight, g.dx, start != NULL,
-                            g.dweight, start != NULL, dy_made ? &watch : NULL, scratch, threads);
+    kernels->conv->parts->backward(&d->shape, &x_parts, &dy_parts, d->weight, g.dx, start != NULL,
+                                   g.dweight, start != NULL, dy_made ? &watch : NULL, scratch,
+                                   threads);
     if (dy_made) {
         assert_same_bits("dx as it was seen", d->x_size, watched.copy, g.dx);
     }
@@ -368,7 +369,7 @@ static gradients run_both(const tl_kernels *kernels, const conv_data *d, bool x_
 
 /* Forward from parts: the bits of whole tensors, a bias included. */
 static void check_forward_parts(const tl_kernels *kernels, const conv_data *d, const char *what) {
-    const tl_conv_kernels *conv = kernels->conv;
+    const tl_conv_parts_kernels *conv = kernels->conv->parts;
     ck_assert_msg(conv->takes_parts(&d->shape), "%s: takes no parts", what);
     const samples x = {d->x, d->x_size / d->shape.batch};
     tl_real *bias = random_values(d->shape.out_channels, 5, -1, 1);
@@ -377,11 +378,11 @@ static void check_forward_parts(const tl_kernels *kernels, const conv_data *d, c
         const tl_real *added = i & 1 ? bias : NULL;
         tl_real *want = run(kernels, d, TL_CONV_FORWARD, added, NULL, 1);
         const int threads = 1 + i;
-        const size_t bytes = conv->forward_parts_scratch_bytes(&d->shape, threads);
+        const size_t bytes = conv->forward_scratch_bytes(&d->shape, threads);
         unsigned char *scratch = aligned_alloc(TL_ALIGNMENT, (bytes + 64 + 63) / 64 * 64);
         memset(scratch, 0xff, bytes + 64);
         const tl_parts parts = parts_of(&x, i & 2);
-        conv->forward_parts(&d->shape, &parts, d->weight, added, start, scratch, threads);
+        conv->forward(&d->shape, &parts, d->weight, added, start, scratch, threads);
         assert_same_bits(what, d->y_size, start, want);
         for (size_t k = 0; k < 64; k++) {
             ck_assert_msg(scratch[bytes + k] == 0xff, "scratch was written beyond its end");
@@ -434,7 +435,8 @@ START_TEST(from_parts) {
             }
             char what[100];
             snprintf(what, sizeof what, "case %d, %s, from parts", i, kernels->isa);
-            ck_assert_msg(kernels->conv->fuses_backward(&data.shape), "%s: has no kernel", what);
+            ck_assert_msg(kernels->conv->parts->fuses_backward(&data.shape), "%s: has no kernel",
+                          what);
             check_both(kernels, &data, what);
             check_forward_parts(kernels, &data, what);
         }
@@ -450,7 +452,7 @@ START_TEST(from_parts) {
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         const tl_conv_shape shape = shape_of(&others[i]);
         const char *reason;
-        ck_assert(!tl_kernels_select(NULL, &reason)->conv->fuses_backward(&shape));
+        ck_assert(!tl_kernels_select(NULL, &reason)->conv->parts->fuses_backward(&shape));
     }
 }
 END_TEST

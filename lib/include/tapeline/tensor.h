@@ -44,8 +44,8 @@ TL_API const int64_t *tl_tensor_shape(const tl_tensor *tensor);
 /* The number of elements. */
 TL_API int64_t tl_tensor_size(const tl_tensor *tensor);
 
-/* The values. NULL once they were released (tl_release). A result that no operation needed as a whole
- * so far (batch norm's) is computed here; NULL, with the error on the tape, if that fails. */
+/* The values. NULL once they were released (tl_release). A result that no operation needed as a
+ * whole so far (batch norm's) is computed here; NULL, with the error on the tape, if that fails. */
 TL_API tl_real *tl_tensor_data(tl_tensor *tensor);
 
 /* The value of a tensor with one element; NaN if the tensor is NULL, was released or has more. */

@@ -170,7 +170,6 @@ tl_tensor *tl_op_output(tl_op *op, int rank, const int64_t *shape) {
     tl_storage *storage = output->storage;
     storage->data = tl_pool_allocate(op->tape->pool, storage->bytes);
     if (storage->data == NULL) {
-        op->node->output = NULL;
         (void)tl_tape_fail_memory(op->tape, op->node->operation, storage->bytes);
         (void)tl_op_finish(op, NULL);
         return NULL;

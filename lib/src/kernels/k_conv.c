@@ -99,36 +99,6 @@ static void conv_backward_weight(const tl_conv_shape *shape, const tl_real *x, c
     weight_kernels(&s)->backward_weight(&s, x, dy, dweight, accumulate, scratch, threads);
 }
 
-static bool conv_takes_parts(const tl_conv_shape *shape) {
-    return TL_PER_ISA(tl_conv_winograd_parts).takes_parts(shape);
-}
-
-static size_t conv_forward_parts_scratch_bytes(const tl_conv_shape *shape, int threads) {
-    return TL_PER_ISA(tl_conv_winograd_parts).forward_scratch_bytes(shape, threads);
-}
-
-static void conv_forward_parts(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
-                               const tl_real *bias, tl_real *y, void *scratch, int threads) {
-    TL_PER_ISA(tl_conv_winograd_parts).forward(shape, x, weight, bias, y, scratch, threads);
-}
-
-static bool conv_fuses_backward(const tl_conv_shape *shape) {
-    return TL_PER_ISA(tl_conv_winograd_parts).fuses_backward(shape);
-}
-
-static size_t conv_backward_scratch_bytes(const tl_conv_shape *shape, int threads) {
-    return TL_PER_ISA(tl_conv_winograd_parts).backward_scratch_bytes(shape, threads);
-}
-
-static void conv_backward(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
-                          const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                          bool accumulate_dweight, const tl_watch *watch, void *scratch,
-                          int threads) {
-    TL_PER_ISA(tl_conv_winograd_parts)
-        .backward(shape, x, dy, weight, dx, accumulate_dx, dweight, accumulate_dweight, watch,
-                  scratch, threads);
-}
-
 /* Winograd: the products of channels of a tile's elements and the transforms of its lines, for each
  * channel on the way in and on the way out. Otherwise what the definition says. */
 static double conv_flops(const tl_conv_shape *s, tl_conv_direction direction) {
@@ -226,12 +196,7 @@ const tl_conv_kernels TL_PER_ISA(tl_conv_kernels) = {
     .forward = conv_forward,
     .backward_input = conv_backward_input,
     .backward_weight = conv_backward_weight,
-    .takes_parts = conv_takes_parts,
-    .forward_parts_scratch_bytes = conv_forward_parts_scratch_bytes,
-    .forward_parts = conv_forward_parts,
-    .fuses_backward = conv_fuses_backward,
-    .backward_scratch_bytes = conv_backward_scratch_bytes,
-    .backward = conv_backward,
+    .parts = &TL_PER_ISA(tl_conv_winograd_parts),
     .bias_scratch_bytes = conv_bias_scratch_bytes,
     .backward_bias = conv_backward_bias,
 };

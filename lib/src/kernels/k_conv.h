@@ -48,6 +48,25 @@ typedef enum tl_conv_path {
     TL_CONV_PATH_DIRECT,
 } tl_conv_path;
 
+/* Kernels that read tensors in parts, and take samples through the cache. */
+typedef struct tl_conv_parts_kernels {
+    /* Whether the shape has a kernel for forward from parts: the same bits as from a whole x. */
+    bool (*takes_parts)(const tl_conv_shape *shape);
+    size_t (*forward_scratch_bytes)(const tl_conv_shape *shape, int threads);
+    void (*forward)(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
+                    const tl_real *bias, tl_real *y, void *scratch, int threads);
+
+    /* Whether the shape has a kernel for both gradients at once. It may round dweight otherwise
+     * than backward_weight. */
+    bool (*fuses_backward)(const tl_conv_shape *shape);
+    size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
+    /* dx and dweight as below; `watch` (NULL: nobody) sees dx. `dy->make` may read what dx points
+     * to, sample by sample: samples are made before they are written. */
+    void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
+                     const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
+                     bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
+} tl_conv_parts_kernels;
+
 typedef struct tl_conv_kernels {
     tl_conv_path (*path)(const tl_conv_shape *shape, tl_conv_direction direction);
 
@@ -72,22 +91,7 @@ typedef struct tl_conv_kernels {
     void (*backward_weight)(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 
-    /* forward from parts, for the shapes that have a kernel for it; the same bits. Scratch:
-     * forward_parts_scratch_bytes. */
-    bool (*takes_parts)(const tl_conv_shape *shape);
-    size_t (*forward_parts_scratch_bytes)(const tl_conv_shape *shape, int threads);
-    void (*forward_parts)(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
-                          const tl_real *bias, tl_real *y, void *scratch, int threads);
-
-    /* Whether the shape has a kernel for both gradients at once. It takes samples through the
-     * cache, and may round dweight otherwise than backward_weight. */
-    bool (*fuses_backward)(const tl_conv_shape *shape);
-    size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
-    /* dx and dweight as above; `watch` (NULL: nobody) sees dx. `dy->make` may read what dx points
-     * to, sample by sample: samples are made before they are written. */
-    void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
-                     const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                     bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
+    const tl_conv_parts_kernels *parts;
 
     /* dbias[c] = the sum of dy [rows, channels] over the rows, in double across blocks of rows.
      * Scratch: bias_scratch_bytes(rows, channels). */
@@ -114,18 +118,6 @@ typedef struct tl_conv_weight_kernels {
     void (*backward_weight)(const tl_conv_shape *shape, const tl_real *x, const tl_real *dy,
                             tl_real *dweight, bool accumulate, void *scratch, int threads);
 } tl_conv_weight_kernels;
-
-typedef struct tl_conv_parts_kernels {
-    bool (*takes_parts)(const tl_conv_shape *shape);
-    size_t (*forward_scratch_bytes)(const tl_conv_shape *shape, int threads);
-    void (*forward)(const tl_conv_shape *shape, const tl_parts *x, const tl_real *weight,
-                    const tl_real *bias, tl_real *y, void *scratch, int threads);
-    bool (*fuses_backward)(const tl_conv_shape *shape);
-    size_t (*backward_scratch_bytes)(const tl_conv_shape *shape, int threads);
-    void (*backward)(const tl_conv_shape *shape, const tl_parts *x, const tl_parts *dy,
-                     const tl_real *weight, tl_real *dx, bool accumulate_dx, tl_real *dweight,
-                     bool accumulate_dweight, const tl_watch *watch, void *scratch, int threads);
-} tl_conv_parts_kernels;
 
 #define TL_CONV_DECLARE_PART(type, name)                                                           \
     extern const type name##_baseline, name##_avx2, name##_avx512

@@ -244,7 +244,7 @@ static void backward_bias(tl_node *node, const conv_state *state) {
 
 static void backward_fused(tl_node *node, const conv_state *state) {
     const tl_conv_shape *s = &state->shape;
-    const tl_conv_kernels *k = TL_NODE_KERNELS(node)->conv;
+    const tl_conv_parts_kernels *k = TL_NODE_KERNELS(node)->conv->parts;
     const int threads = TL_NODE_THREADS(node);
     bool accumulate_dx;
     bool accumulate_dweight;
@@ -323,16 +323,15 @@ static bool forward_whole(tl_op *op, const conv_state *state) {
 
 /* The same from an x that is made on the way. */
 static bool forward_from_parts(tl_op *op, const tl_conv_shape *s) {
-    const tl_conv_kernels *k = TL_OP_KERNELS(op)->conv;
+    const tl_conv_parts_kernels *k = TL_OP_KERNELS(op)->conv->parts;
     const int threads = TL_OP_THREADS(op);
-    void *scratch = tl_op_scratch(op, k->forward_parts_scratch_bytes(s, threads));
+    void *scratch = tl_op_scratch(op, k->forward_scratch_bytes(s, threads));
     tl_parts x;
     if (scratch == NULL || !tl_op_input_parts(op, &x)) {
         return false;
     }
-    k->forward_parts(s, &x, values_or_null(op->node->inputs[1]),
-                     values_or_null(op->node->inputs[2]), op->node->output->storage->data, scratch,
-                     threads);
+    k->forward(s, &x, values_or_null(op->node->inputs[1]), values_or_null(op->node->inputs[2]),
+               op->node->output->storage->data, scratch, threads);
     return true;
 }
 
@@ -359,11 +358,12 @@ static tl_tensor *convolve(tl_tape *tape, const char *name, tl_tensor *x, tl_ten
     }
     *state = (conv_state){.shape = s, .transposed = config->transposed};
     state->fused = !config->transposed && bias == NULL && tl_op_wants(&op, 0) &&
-                   tl_op_wants(&op, 1) && k->fuses_backward(&s);
+                   tl_op_wants(&op, 1) && k->parts->fuses_backward(&s);
     if (state->fused) {
         tl_op_set_reads_parts(&op);
     }
-    const bool from_parts = !config->transposed && tl_op_input_is_unmade(&op) && k->takes_parts(&s);
+    const bool from_parts =
+        !config->transposed && tl_op_input_is_unmade(&op) && k->parts->takes_parts(&s);
     if (!(from_parts ? forward_from_parts(&op, &s) : forward_whole(&op, state))) {
         return tl_op_finish(&op, NULL);
     }
