@@ -16,12 +16,14 @@ static channel_rows rows_of(tl_channel_norm_shape shape) {
     return channel_rows_of(shape.sets, shape.rows, shape.channels);
 }
 
+/* Of the coefficients repeated for a wide row, if that is more than a row. */
+static size_t repeated_bytes(const channel_rows *r) {
+    return r->repeat == 1 ? 0 : (size_t)(r->sets * r->width) * COEFFICIENTS * sizeof(tl_real);
+}
+
 static size_t scratch_bytes(tl_channel_norm_shape shape) {
     const channel_rows r = rows_of(shape);
-    const size_t sums = (size_t)(r.sets * r.pieces) * channel_piece_bytes(&r);
-    const size_t repeated =
-        r.repeat == 1 ? 0 : (size_t)(r.sets * r.width) * COEFFICIENTS * sizeof(tl_real);
-    return sums + repeated;
+    return repeated_bytes(&r) + (size_t)(r.sets * r.pieces) * channel_piece_bytes(&r);
 }
 
 /* The repeated coefficient arrays lie in front of the pieces; this one is number `index`. */
@@ -39,8 +41,7 @@ static const tl_real *repeated_coefficient(const channel_rows *r, const tl_real 
 }
 
 static void *pieces_behind_coefficients(const channel_rows *r, void *scratch) {
-    const int64_t coefficients = r->repeat == 1 ? 0 : COEFFICIENTS * r->sets * r->width;
-    return (tl_real *)scratch + coefficients;
+    return (char *)scratch + repeated_bytes(r);
 }
 
 /* ------------------------------------------------------------------ moments */
@@ -593,6 +594,11 @@ static void gradient_apply(tl_channel_norm_shape shape, const tl_channel_norm_gr
 
 /* ------------------------------------------------------------------ some rows at a time */
 
+static size_t spread_bytes(tl_channel_norm_shape shape) {
+    const channel_rows r = rows_of(shape);
+    return repeated_bytes(&r);
+}
+
 static void spread(tl_channel_norm_shape shape, tl_channel_affine affine, const tl_real *slope,
                    const tl_real *constant, void *spread) {
     const channel_rows r = rows_of(shape);
@@ -677,6 +683,7 @@ const tl_channel_norm_kernels TL_PER_ISA(tl_channel_norm_kernels) = {
     .apply = apply,
     .gradient_sums = gradient_sums,
     .gradient_apply = gradient_apply,
+    .spread_bytes = spread_bytes,
     .spread = spread,
     .apply_rows = apply_rows,
     .row_sums_bytes = row_sums_bytes,

@@ -78,8 +78,9 @@ typedef struct tl_channel_norm_kernels {
                            const tl_channel_norm_gradient_out *out, void *scratch, int threads);
 
     /* Some rows of one set at a time, by one thread; several may work on different rows. `spread`,
-     * of scratch_bytes, was filled in before from the same coefficients (slope and constant may be
+     * of spread_bytes, was filled in before from the same coefficients (slope and constant may be
      * NULL); x, residual and the gradient's arrays are whole, y and dx hold the rows alone. */
+    size_t (*spread_bytes)(tl_channel_norm_shape shape);
     void (*spread)(tl_channel_norm_shape shape, tl_channel_affine affine, const tl_real *slope,
                    const tl_real *constant, void *spread);
     void (*apply_rows)(tl_channel_norm_shape shape, const tl_real *x, const tl_real *residual,

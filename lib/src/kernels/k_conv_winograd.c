@@ -254,8 +254,8 @@ static void winograd_backward(const tl_conv_shape *shape, const tl_parts *x, con
     map_prepare(shape, TL_CONV_BACKWARD_INPUT, weight, &plan.map, threads);
     const int64_t x_values = x_values_of(shape);
     const int64_t dy_values = y_values_of(shape);
-    const int64_t map_tiles = plan.map.grid.tiles / shape->batch;
-    const int64_t sum_tiles = plan.sum.grid.tiles / shape->batch;
+    const int64_t dx_tiles = plan.map.grid.tiles / shape->batch;
+    const int64_t dweight_tiles = plan.sum.grid.tiles / shape->batch;
     const int team = tl_conv_threads(tl_conv_direct_flops(shape), threads);
     tl_shares shares = tl_shares_of(plan.sum.pieces, team);
 #pragma omp parallel num_threads(team) if (team > 1)
@@ -275,12 +275,12 @@ static void winograd_backward(const tl_conv_shape *shape, const tl_parts *x, con
             fetch_later(dx + first * x_values, count * x_values);
             fetch_samples(dy, first + count, next, dy_values);
             fetch_samples(x, first + count, next, x_values);
-            map_samples(&plan.map, map_tiles * count, dy_part, NULL, dx + first * x_values,
+            map_samples(&plan.map, dx_tiles * count, dy_part, NULL, dx + first * x_values,
                         accumulate_dx, thread);
             if (watch != NULL) {
                 watch->see(watch->state, first, count);
             }
-            sum_samples(&plan.sum, &to, sum_tiles * count, x_part, dy_part);
+            sum_samples(&plan.sum, &to, dweight_tiles * count, x_part, dy_part);
         }
     }
     sum_finish(&plan.sum, dweight, accumulate_dweight, team);

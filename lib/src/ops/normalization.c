@@ -166,7 +166,8 @@ static const tl_real *saved_or_null(const tl_node *node, int index) {
 
 /* ------------------------------------------------------------------ in parts */
 
-/* What some samples of batch norm's result, or of the gradient of x, are made from. */
+/* What some samples of batch norm's result, of its gradient's sums, or of the gradient of x are
+ * made from. */
 typedef struct norm_parts {
     const tl_channel_norm_kernels *kernels;
     tl_channel_norm_shape shape;
@@ -176,19 +177,19 @@ typedef struct norm_parts {
     const tl_real *x; /* for the result */
     const tl_real *residual;
     bool relu;
-    tl_channel_norm_gradient gradient; /* for the gradient */
+    tl_channel_norm_gradient gradient; /* for the gradients */
 } norm_parts;
 
-/* Memory of the node's scratch for parts with `count` coefficients a channel; NULL after an error.
- */
-static norm_parts *new_parts(tl_node *node, int count) {
+/* Parts in memory that `take` gives, tl_node_scratch or tl_node_keep, with `count` coefficients a
+ * channel; NULL after an error. */
+static norm_parts *new_parts(tl_node *node, void *(*take)(tl_node *node, size_t bytes), int count) {
     const norm_state *state = node->state;
     const tl_tensor *x = node->inputs[X];
     const tl_channel_norm_kernels *kernels = TL_NODE_KERNELS(node)->channel_norm;
     const int64_t channels = state->shape.channels;
-    norm_parts *parts = tl_node_scratch(node, sizeof *parts);
-    tl_real *memory = tl_node_scratch(node, (size_t)(channels * count) * sizeof *memory);
-    void *spread = tl_node_scratch(node, kernels->scratch_bytes(state->shape));
+    norm_parts *parts = take(node, sizeof *parts);
+    tl_real *memory = take(node, (size_t)(channels * count) * sizeof *memory);
+    void *spread = take(node, kernels->spread_bytes(state->shape));
     if (parts == NULL || memory == NULL || spread == NULL) {
         return NULL;
     }
@@ -218,7 +219,7 @@ static void make_gradient(const void *state, int64_t first, int64_t count, tl_re
 /* The result again, in parts. */
 static bool recompute_parts(tl_node *node, tl_parts *to) {
     const norm_state *state = node->state;
-    norm_parts *parts = new_parts(node, FORWARD_COEFFICIENTS);
+    norm_parts *parts = new_parts(node, tl_node_scratch, FORWARD_COEFFICIENTS);
     if (parts == NULL) {
         return false;
     }
@@ -259,17 +260,12 @@ static void defer_gradient(tl_node *node, const tl_channel_norm_gradient *gradie
                                    .reads = {gradient->dy, gradient->x, NULL}});
 }
 
-/* ------------------------------------------------------------------ the gradient as it is
- * completed */
+/* ------------------------------------------------------------------ watching the gradient */
 
 /* Sums of each sample's gradient, taken when a convolution has just written it. */
 typedef struct norm_watch {
-    const tl_channel_norm_kernels *kernels;
-    tl_channel_norm_shape shape;
+    const norm_parts *parts;
     int64_t samples;
-    int64_t sample_rows;
-    tl_channel_norm_gradient gradient;
-    void *spread;
     tl_real *masked;
     double *sums; /* [samples][2][channels] */
     char *rooms;  /* one a sample */
@@ -278,10 +274,11 @@ typedef struct norm_watch {
 
 static void see_gradient(const void *state, int64_t first, int64_t count) {
     const norm_watch *w = state;
+    const norm_parts *p = w->parts;
     for (int64_t i = first; i < first + count; i++) {
-        w->kernels->gradient_row_sums(
-            w->shape, &w->gradient, w->spread, i * w->sample_rows, w->sample_rows, w->masked,
-            w->sums + i * 2 * w->shape.channels, w->rooms + (size_t)i * w->room_bytes);
+        p->kernels->gradient_row_sums(
+            p->shape, &p->gradient, p->spread, i * p->sample_rows, p->sample_rows, w->masked,
+            w->sums + i * 2 * p->shape.channels, w->rooms + (size_t)i * w->room_bytes);
     }
 }
 
@@ -318,27 +315,21 @@ static bool watch_gradient(tl_node *node, tl_watch *watch) {
     const size_t room_bytes =
         (kernels->row_sums_bytes(state->shape) + TL_ALIGNMENT - 1) / TL_ALIGNMENT * TL_ALIGNMENT;
     norm_watch *w = tl_node_keep(node, sizeof *w);
-    tl_real *memory =
-        tl_node_keep(node, (size_t)(channels * FORWARD_COEFFICIENTS) * sizeof *memory);
-    void *spread = tl_node_keep(node, kernels->scratch_bytes(state->shape));
+    norm_parts *parts = new_parts(node, tl_node_keep, FORWARD_COEFFICIENTS);
     double *sums = tl_node_keep(node, (size_t)(samples * 2 * channels) * sizeof *sums);
     char *rooms = tl_node_keep(node, (size_t)samples * room_bytes);
-    if (w == NULL || memory == NULL || spread == NULL || sums == NULL || rooms == NULL) {
+    if (w == NULL || parts == NULL || sums == NULL || rooms == NULL) {
         return false;
     }
-    const coefficients c = forward_coefficients(memory, channels);
-    set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), c);
-    *w = (norm_watch){.kernels = kernels,
-                      .shape = state->shape,
+    set_affine(state, saved_or_null(node, WEIGHT), saved_or_null(node, BIAS), parts->coefficients);
+    parts->gradient = gradient_of(node, parts->coefficients);
+    kernels->spread(parts->shape, affine_of(parts->coefficients), NULL, NULL, parts->spread);
+    *w = (norm_watch){.parts = parts,
                       .samples = samples,
-                      .sample_rows = state->shape.rows / samples,
-                      .gradient = gradient_of(node, c),
-                      .spread = spread,
                       .masked = masked_gradient(node, can_defer(node)),
                       .sums = sums,
                       .rooms = rooms,
                       .room_bytes = room_bytes};
-    kernels->spread(w->shape, affine_of(c), NULL, NULL, spread);
     state->watch = w;
     *watch = (tl_watch){.see = see_gradient, .state = w};
     return true;
@@ -346,7 +337,7 @@ static bool watch_gradient(tl_node *node, tl_watch *watch) {
 
 /* The sums of all samples. */
 static void add_watched(const norm_watch *w, gradient_sums to) {
-    const int64_t channels = w->shape.channels;
+    const int64_t channels = w->parts->shape.channels;
     memset(to.sum, 0, (size_t)channels * sizeof *to.sum);
     memset(to.centered, 0, (size_t)channels * sizeof *to.centered);
     for (int64_t i = 0; i < w->samples; i++) {
@@ -366,7 +357,7 @@ static void norm_backward(tl_node *node) {
     const int threads = TL_NODE_THREADS(node);
     const int64_t count = state->shape.sets * state->shape.channels;
     const bool defer = can_defer(node);
-    norm_parts *parts = defer ? new_parts(node, BACKWARD_COEFFICIENTS) : NULL;
+    norm_parts *parts = defer ? new_parts(node, tl_node_scratch, BACKWARD_COEFFICIENTS) : NULL;
     tl_real *memory =
         defer ? NULL
               : tl_node_scratch(node, (size_t)count * BACKWARD_COEFFICIENTS * sizeof *memory);
